@@ -1,0 +1,95 @@
+"""Timers from one wheel: a deadline per call without a loop handle per call.
+
+Almost every deadline is cancelled before it fires. Here that costs a dictionary insert and an
+attribute store; the loop sees one timer for all of them (hashed timing wheel, Varghese and Lauck,
+SOSP 1987). Timers fire up to one tick late and never early.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+
+TICK = 0.01
+"""Seconds between two turns of the wheel."""
+
+
+class Timer:
+    """One scheduled call; :meth:`cancel` is idempotent."""
+
+    __slots__ = ("callback",)
+
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self.callback: Callable[[], None] | None = callback
+
+    def cancel(self) -> None:
+        """Forget the call; the slot is swept when its tick comes."""
+        self.callback = None
+
+
+class Wheel:
+    """All timers of one event loop.
+
+    ``clock`` gives seconds and never goes backwards; tests pass their own and call :meth:`turn`.
+    """
+
+    __slots__ = ("_clock", "_handle", "_loop", "_next", "_slots")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
+        self._loop = loop
+        self._slots: dict[int, list[Timer]] = {}
+        self._handle: asyncio.TimerHandle | None = None
+        self._next = math.inf
+
+    def after(self, delay: float, callback: Callable[[], None]) -> Timer:
+        """Call back in ``delay`` seconds."""
+        return self.at(self._clock() + delay, callback)
+
+    def at(self, when: float, callback: Callable[[], None]) -> Timer:
+        """Call back at ``when``, on the wheel's clock; a time in the past fires next turn."""
+        timer = Timer(callback)
+        if when == math.inf:
+            return timer
+        tick = int(when / TICK) + 1
+        slot = self._slots.get(tick)
+        if slot is None:
+            self._slots[tick] = [timer]
+            if tick < self._next:
+                self._arm(tick)
+        else:
+            slot.append(timer)
+        return timer
+
+    def turn(self) -> None:
+        """Fire what is due."""
+        self._handle = None
+        now = int(self._clock() / TICK)
+        for tick in sorted(tick for tick in self._slots if tick <= now):
+            for timer in self._slots.pop(tick):
+                callback, timer.callback = timer.callback, None
+                if callback is not None:
+                    callback()
+        self._next = math.inf
+        if self._slots:
+            self._arm(min(self._slots))
+
+    def close(self) -> None:
+        """Drop every timer."""
+        self._slots.clear()
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _arm(self, tick: int) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+        self._next = tick
+        if self._loop is not None:
+            self._handle = self._loop.call_later(max(0.0, tick * TICK - self._clock()), self.turn)
