@@ -28,11 +28,14 @@ class BodyStream:
 
     Attributes:
         length: bytes in the whole body when that is known from the start, else None.
+        buffered: bytes fed and not read.
+        started: True once the reader has asked for a first chunk: it cannot be replayed.
     """
 
     __slots__ = (
         "_chunks",
         "_closed",
+        "_done",
         "_ended",
         "_failure",
         "_waiter",
@@ -40,6 +43,7 @@ class BodyStream:
         "length",
         "on_abandoned",
         "on_consumed",
+        "started",
     )
 
     def __init__(
@@ -50,11 +54,13 @@ class BodyStream:
     ) -> None:
         self.length = length
         self.buffered = 0
+        self.started = False
         self.on_consumed = on_consumed
         self.on_abandoned = on_abandoned
         self._chunks: deque[bytes] = deque()
         self._ended = False
         self._closed = False
+        self._done: list[Callable[[], None]] | None = None
         self._failure: Exception | None = None
         self._waiter: Waiter[None] | None = None
 
@@ -70,20 +76,32 @@ class BodyStream:
 
     def finish(self) -> None:
         """Say that the body is complete."""
-        self._ended = True
-        self._wake()
+        if not self._ended:
+            self._ended = True
+            self._settle()
+            self._wake()
 
     def fail(self, failure: Exception) -> None:
         """Break the body off; the reader sees ``failure`` after what is buffered."""
         if not self._ended:
             self._ended = True
             self._failure = failure
+            self._settle()
             self._wake()
 
     @property
     def ended(self) -> bool:
         """True when the producer has nothing more to say."""
         return self._ended
+
+    def when_done(self, callback: Callable[[], None]) -> None:
+        """Call back once, when the producer has ended or the reader has closed."""
+        if self._ended or self._closed:
+            callback()
+        elif self._done is None:
+            self._done = [callback]
+        else:
+            self._done.append(callback)
 
     # The reader's side.
 
@@ -98,6 +116,7 @@ class BodyStream:
         Raises:
             Failure: the body broke off (the app died, the caller hung up, the deadline passed).
         """
+        self.started = True
         while not self._chunks:
             if self._failure is not None:
                 raise self._failure
@@ -120,6 +139,7 @@ class BodyStream:
         self._chunks.clear()
         self.buffered = 0
         if not self._ended:
+            self._settle()
             self.on_abandoned()
         self._wake()
 
@@ -129,6 +149,11 @@ class BodyStream:
     async def _iterate(self) -> AsyncIterator[bytes]:
         while chunk := await self.read():
             yield chunk
+
+    def _settle(self) -> None:
+        callbacks, self._done = self._done, None
+        for callback in callbacks or ():
+            callback()
 
     def _wake(self) -> None:
         waiter = self._waiter

@@ -60,6 +60,7 @@ class Call:
         deadline: on ``time.monotonic()``, in seconds; ``math.inf`` for none.
         caller: who calls, by certificate; None for the runtime's own app.
         attempt: 0 for the first try.
+        tried: ids of the instances that failed it, so that the next try goes elsewhere.
     """
 
     __slots__ = (
@@ -73,6 +74,7 @@ class Call:
         "path",
         "query",
         "target",
+        "tried",
     )
 
     def __init__(
@@ -97,6 +99,7 @@ class Call:
         self.deadline = deadline
         self.caller = caller
         self.attempt = 0
+        self.tried: tuple[str, ...] = ()
 
     @property
     def idempotent(self) -> bool:

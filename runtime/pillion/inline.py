@@ -55,6 +55,11 @@ class Waiter(Generic[T]):
         """Tell whether an outcome is there."""
         return self._done
 
+    @property
+    def given(self) -> bool:
+        """True when a value, not an error, is there."""
+        return self._done and self._error is None
+
     def _wake(self) -> None:
         self._done = True
         resume = self._resume
@@ -146,10 +151,7 @@ class Run(Generic[T]):
         self._waiting = None
         self._stepping = True
         try:
-            if error is None:
-                waiting = coroutine.send(None)
-            else:
-                waiting = coroutine.throw(error)
+            waiting = coroutine.send(None) if error is None else coroutine.throw(error)
         except StopIteration as stop:
             self._finish(stop.value, None)
         except (KeyboardInterrupt, SystemExit):
