@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -85,7 +85,7 @@ class Registry(Component):
         """
 
     @abstractmethod
-    def watch(self, namespace: str, app_id: str) -> AsyncIterator[Change]:
+    def watch(self, namespace: str, app_id: str) -> AsyncGenerator[Change, None]:
         """Yield a Snapshot, then every change of this app's instances, in order, without end.
 
         Watches cost nothing for apps that are not watched. After trouble with the store the
