@@ -1,0 +1,1 @@
+"""What ``pillion demo`` does: the sample system, its numbers, and the one who kills."""
