@@ -172,11 +172,13 @@ def _zsh(commands: Sequence[Entry]) -> str:
     listed = "\n".join(
         f"        {_quoted(_colons(command.name) + ':' + command.summary)}" for command in commands
     )
-    cases = "\n".join(
-        f"        {command.name})\n            _arguments -s \\\n{_zsh_arguments(command)}\n            ;;"
-        for command in commands
-    )
+    cases = "\n".join(map(_zsh_case, commands))
     return _ZSH.format(commands=listed, cases=cases)
+
+
+def _zsh_case(command: Entry) -> str:
+    arguments = f"_arguments -s \\\n{_zsh_arguments(command)}"
+    return f"        {command.name})\n            {arguments}\n            ;;"
 
 
 def _zsh_arguments(command: Entry) -> str:
@@ -249,9 +251,7 @@ def _fish_option(option: Option) -> str:
         f" -l {name[2:]}" if name.startswith("--") else f" -s {name[1:]}" for name in option.names
     ]
     if option.takes_value:
-        parts.append(" -r")
-    if option.files:
-        parts.append(" -F")
+        parts.append(" -r -F" if option.files else " -x")
     if option.values:
         parts.append(f" -a {_fish_quoted(' '.join(option.values))}")
     if option.help:

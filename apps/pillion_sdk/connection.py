@@ -112,8 +112,6 @@ class Connection:
             event = await self._next()
             if isinstance(event, h11.Response):
                 return event.status_code, list(event.headers)
-            if not isinstance(event, h11.InformationalResponse):
-                raise ConnectionBroken("it closed the connection instead of answering")
 
     async def read(self) -> bytes:
         """Return the next chunk of the reply's body; empty at its end.
@@ -137,10 +135,14 @@ class Connection:
                 try:
                     data = await self._stream.receive(READ_SIZE)
                 except anyio.EndOfStream:
+                    if self._protocol.their_state is h11.SEND_RESPONSE:
+                        raise ConnectionBroken(
+                            "it closed the connection instead of answering"
+                        ) from None
                     data = b""
                 self._protocol.receive_data(data)
             except h11.RemoteProtocolError as error:
-                raise ConnectionBroken(f"it broke off or broke the protocol: {error}") from None
+                raise ConnectionBroken(f"it broke off, or broke the protocol: {error}") from None
             except (anyio.BrokenResourceError, anyio.ClosedResourceError):
                 raise ConnectionBroken("the connection was reset") from None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Callable
 from typing import TypeAlias
 
@@ -12,12 +11,11 @@ from pillion_sdk.asgi import Receive, Scope, Send
 from pillion_sdk.handler import Handler
 from pillion_sdk.headers import Headers
 from pillion_sdk.inbound import CallerGone, Inbound
+from pillion_sdk.log import log_failure
 from pillion_sdk.problems import ErrorTable, Problem
 from pillion_sdk.request import Request, handling, raw_path
 from pillion_sdk.response import Response, aclose, problem_response
 from pillion_sdk.routing import RouteTable
-
-logger = logging.getLogger("pillion_sdk")
 
 UNEXPECTED = "pillion_sdk.unexpected"
 """An ASGI extension: a list that collects exceptions answered with 500, for the test client."""
@@ -38,7 +36,8 @@ class Dispatcher:
     def __init__(self, routes: RouteTable[Handler], errors: ErrorTable, threads: int) -> None:
         self._routes = routes
         self._errors = errors
-        self._threads = anyio.CapacityLimiter(threads)
+        self._thread_count = threads
+        self._threads: anyio.CapacityLimiter | None = None
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request of an ASGI server."""
@@ -86,20 +85,23 @@ class Dispatcher:
     async def _answer(
         self, exchange: _Exchange, handler: Handler, request: Request, on_wait: _OnWait
     ) -> None:
+        if self._threads is None:
+            # Not before, because making one loads asyncio, which an import should not.
+            self._threads = anyio.CapacityLimiter(self._thread_count)
         try:
             response = await handler.answer(request, self._threads, on_wait)
         except CallerGone:
             return
         except Exception as error:  # noqa: BLE001 - the caller gets a status, the log the rest
-            response = self._response_to(error, request)
+            response = await self._response_to(error, request)
         if response.chunks is not None:
             on_wait()
         await exchange.send(response)
 
-    def _response_to(self, error: Exception, request: Request) -> Response:
+    async def _response_to(self, error: Exception, request: Request) -> Response:
         problem = self._errors.problem_for(error)
         if problem is None:
-            logger.error("%s %s failed", request.method, request.path, exc_info=error)
+            await log_failure("%s %s failed", request.method, request.path, error=error)
             unexpected = request.scope.get("extensions", {}).get(UNEXPECTED)
             if unexpected is not None:
                 unexpected.append(error)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
-import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -12,8 +10,7 @@ from typing import Any
 import anyio.to_thread
 
 from pillion_sdk.asgi import Receive, Send
-
-logger = logging.getLogger("pillion_sdk")
+from pillion_sdk.log import describe_failure, log_failure
 
 Hook = Callable[[], Any]
 
@@ -52,8 +49,9 @@ class Lifespan:
         for hook in reversed(self.on_stop):
             try:
                 await _call(hook)
-            except Exception as error:
-                logger.exception("stop hook %s failed", getattr(hook, "__qualname__", hook))
+            except Exception as error:  # noqa: BLE001 - raised below, after the other hooks
+                name = getattr(hook, "__qualname__", hook)
+                await log_failure("stop hook %s failed", name, error=error)
                 failure = failure or error
         if failure is not None:
             raise failure
@@ -77,7 +75,8 @@ async def serve_lifespan(
             await send({"type": "lifespan.startup.complete"})
             await receive()
             phase = "shutdown"
-    except Exception:  # noqa: BLE001 - the server logs the message and stops
-        await send({"type": f"lifespan.{phase}.failed", "message": traceback.format_exc()})
+    except Exception as error:  # noqa: BLE001 - the server logs the message and stops
+        message = await describe_failure(error)
+        await send({"type": f"lifespan.{phase}.failed", "message": message})
         return
     await send({"type": "lifespan.shutdown.complete"})

@@ -51,6 +51,12 @@ _ONE = (
     kinds.EnumType,
     kinds.LiteralType,
 )
+_COLLECTED = {
+    Shape.ONE: Shape.MANY,
+    Shape.MANY: Shape.BODY,
+    Shape.BODY: Shape.BODY,
+    Shape.UNDECIDED: Shape.UNDECIDED,
+}
 _MANY = (kinds.ListType, kinds.SetType, kinds.FrozenSetType, kinds.VarTupleType)
 
 
@@ -78,7 +84,7 @@ def _shape(info: kinds.Type) -> Shape:
         return Shape.ONE
     if isinstance(info, _MANY):
         inner = _shape(info.item_type)
-        return Shape.MANY if inner is Shape.ONE else inner
+        return _COLLECTED[inner]
     return Shape.UNDECIDED if isinstance(info, kinds.AnyType) else Shape.BODY
 
 
@@ -211,7 +217,7 @@ def to_text(value: Any) -> str:
 def _simplify(value: Any) -> Any:
     dump = getattr(value, "model_dump", None)
     if dump is None:
-        raise NotImplementedError(f"{type(value).__qualname__} has no JSON form")
+        raise TypeError(f"{type(value).__qualname__} has no JSON form")
     return dump(mode="json", by_alias=True)
 
 

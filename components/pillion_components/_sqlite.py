@@ -240,6 +240,7 @@ class Database:
             return connections.writer
         fresh = self._file.connect()
         if connections is not None:
+            _log.warning("%s was replaced or in doubt and is opened anew", self.path)
             # Its reader belongs to the loop, which closes it when it takes the new one.
             with suppress(sqlite3.Error):
                 connections.writer.close()
@@ -272,7 +273,6 @@ class Database:
         with suppress(sqlite3.Error):
             old.close()
         self.generation += 1
-        _log.warning("%s was replaced; reading the new file", self.path)
         if self.on_reopen is not None:
             self.on_reopen()
 

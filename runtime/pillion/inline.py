@@ -115,7 +115,7 @@ class Run(Generic[T]):
     Its owner gives ``on_done(value, error)``, called exactly once, and may :meth:`cancel` it.
     """
 
-    __slots__ = ("_coroutine", "_on_done", "_stepping", "_waiting")
+    __slots__ = ("_cancelling", "_coroutine", "_on_done", "_waiting")
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class Run(Generic[T]):
         self._coroutine: Coroutine[Any, Any, T] | None = coroutine
         self._on_done = on_done
         self._waiting: Any = None
-        self._stepping = False
+        self._cancelling = False
         self._step()
 
     @property
@@ -136,20 +136,23 @@ class Run(Generic[T]):
     def cancel(self) -> None:
         """Raise CancelledError where the coroutine waits; harmless when it is over."""
         waiting = self._waiting
-        if self._coroutine is None or self._stepping or waiting is None:
+        if self._coroutine is None:
             return
         if type(waiting) is Waiter:
             waiting._resume = None
             self._step(asyncio.CancelledError())
-        else:
-            waiting.cancel()
+        elif waiting is None or not waiting.cancel():
+            # It runs just now, or its next step is on its way through the loop: that one raises.
+            self._cancelling = True
 
     def _step(self, error: BaseException | None = None) -> None:
         coroutine = self._coroutine
         if coroutine is None:
             return
+        if self._cancelling:
+            self._cancelling = False
+            error = asyncio.CancelledError()
         self._waiting = None
-        self._stepping = True
         try:
             waiting = coroutine.send(None) if error is None else coroutine.throw(error)
         except StopIteration as stop:
@@ -160,7 +163,6 @@ class Run(Generic[T]):
         except BaseException as raised:  # noqa: BLE001 - every outcome goes to the owner
             self._finish(None, raised)
         else:
-            self._stepping = False
             self._waiting = waiting
             if type(waiting) is Waiter:
                 waiting._asyncio_future_blocking = False
@@ -170,6 +172,9 @@ class Run(Generic[T]):
             else:
                 waiting._asyncio_future_blocking = False
                 waiting.add_done_callback(self._resumed)
+            if self._cancelling and waiting is not None:
+                self._cancelling = False
+                self.cancel()
 
     def _resumed(self, _future: object) -> None:
         # The coroutine reads the outcome itself: Future.__await__ goes on after its yield.
@@ -177,7 +182,6 @@ class Run(Generic[T]):
 
     def _finish(self, value: T | None, error: BaseException | None) -> None:
         self._coroutine = None
-        self._stepping = False
         self._on_done(value, error)
 
 

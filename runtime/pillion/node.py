@@ -2,42 +2,27 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import platform
 import sys
-import uuid
-from functools import cache
 from pathlib import Path
 
 
-@cache
 def boot_id() -> str:
     """Return a name for this machine since its last boot.
 
     Equal names share one monotonic clock. Linux: ``/proc/sys/kernel/random/boot_id`` (random(4));
     macOS: ``kern.bootsessionuuid``; elsewhere the machine's address, which outlives a boot.
     """
-    if sys.platform == "darwin":
-        return _darwin_boot_session() or _machine()
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip() or _machine()
-    except OSError:
-        return _machine()
+    return _BOOT
 
 
-@cache
 def node_id() -> str:
     """Return a name that processes share when they see one another's process ids.
 
     It is the boot and the process id namespace (pid_namespaces(7)), because two containers on one
     machine share the first and not the second.
     """
-    try:
-        namespace = str(Path("/proc/self/ns/pid").readlink())
-    except OSError:
-        return boot_id()
-    return f"{boot_id()}/{namespace}"
+    return _NODE
 
 
 def process_gone(pid: int) -> bool:
@@ -63,11 +48,31 @@ def process_gone(pid: int) -> bool:
     return stat[stat.rfind(b")") + 2 :][:1] in (b"Z", b"X")
 
 
+def _read_boot() -> str:
+    if sys.platform == "darwin":
+        return _darwin_boot_session() or _machine()
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip() or _machine()
+    except OSError:
+        return _machine()
+
+
+def _read_node() -> str:
+    try:
+        return f"{_BOOT}/{Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return _BOOT
+
+
 def _machine() -> str:
-    return f"{platform.node()}-{uuid.getnode():012x}"
+    import uuid
+
+    return f"{os.uname().nodename}-{uuid.getnode():012x}"
 
 
 def _darwin_boot_session() -> str:
+    import ctypes
+
     library = ctypes.CDLL(None, use_errno=True)
     size = ctypes.c_size_t(64)
     value = ctypes.create_string_buffer(size.value)
@@ -76,5 +81,9 @@ def _darwin_boot_session() -> str:
         return ""
     return value.value.decode("ascii", "replace")
 
+
+# Read once at import, so that nobody waits for a file inside an event loop.
+_BOOT = _read_boot()
+_NODE = _read_node()
 
 __all__ = ["boot_id", "node_id", "process_gone"]

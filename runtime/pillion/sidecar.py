@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     found = options(flags, os.environ)
     if found.log_level == "debug":
         for notice in notices(flags):
-            sys.stderr.write(notice + "\n")
+            sys.stderr.write(_line(notice, found) + "\n")
     return _serve(found)
 
 
@@ -70,8 +70,9 @@ def main(args: list[str]) -> int:
     """Be ``python -m pillion``."""
     parser = Parser("python -m pillion", SUMMARY)
     configure(parser)
+    words = args[1:] if args[:1] == ["sidecar"] else args
     try:
-        return run(parser.parse(args))
+        return run(parser.parse(words))
     except Failure as failure:
         sys.stderr.write(f"pillion: {failure.message}\n")
         return 2 if isinstance(failure, Invalid) else 1
@@ -80,7 +81,31 @@ def main(args: list[str]) -> int:
 def _serve(found: Options) -> int:
     from pillion.runtime import serve  # all of the runtime, which --wait and --version need not
 
-    return serve(found)
+    try:
+        return serve(found)
+    except BaseExceptionGroup as group:
+        # The parts run in task groups, which wrap what goes wrong; people want the one line.
+        failure = _only_failure(group)
+        if failure is None:
+            raise
+        raise failure from None
+
+
+def _only_failure(group: BaseExceptionGroup[BaseException]) -> Failure | None:
+    """Return the first failure of a group that holds nothing but failures."""
+    failures, others = group.split(Failure)
+    first: BaseException | None = None if others is not None else failures
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    return first if isinstance(first, Failure) else None
+
+
+def _line(notice: str, found: Options) -> str:
+    if not found.log_as_json:
+        return notice
+    import json
+
+    return json.dumps({"level": "debug", "app_id": found.app_id, "msg": notice})
 
 
 def _say(line: str) -> int:

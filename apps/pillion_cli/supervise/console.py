@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from pillion.errors import Unavailable
 from pillion_cli.supervise.lines import LineSplitter
 
 PATIENCE = 256 * 1024
@@ -98,6 +99,9 @@ class Sink:
         prefix: what stands before each line there, or None to show nothing.
         colour: of the prefix.
         log: a file that gets the output as well, or None.
+
+    Raises:
+        Unavailable: the log file cannot be written.
     """
 
     def __init__(
@@ -175,5 +179,8 @@ class Sink:
 
 def _open(path: Path) -> int:
     """Open a log file; nobody else reads it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise Unavailable(f"cannot write the log file {path}: {error.strerror}") from error

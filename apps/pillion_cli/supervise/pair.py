@@ -11,8 +11,8 @@ import asyncio
 import enum
 import os
 import signal
-import sys
 
+from pillion.errors import Failure
 from pillion_cli import instances
 from pillion_cli.supervise.changes import Changes
 from pillion_cli.supervise.child import Child, NotStarted, described
@@ -124,7 +124,7 @@ class Pair:
                 env=self.launch.app_env,
                 directory=wanted.directory,
                 # A terminal's input is for one process at a time, and not for its background.
-                inherit_stdin=not wanted.title and not sys.stdin.isatty(),
+                inherit_stdin=not wanted.title and not os.isatty(0),
             )
 
     async def _ready(self) -> bool:
@@ -163,13 +163,16 @@ class Pair:
             "daprdLogPath": str(wanted.runtime_log.file or ""),
         }
         await self._probe.tell({name: text for name, text in metadata.items() if text})
-        await asyncio.to_thread(
-            instances.introduce,
-            self.launch.options.home,
-            runtime_pid=self._runtime.pid,
-            app_pid=self._app.pid,
-            run_template=wanted.template[0],
-        )
+        try:
+            await asyncio.to_thread(
+                instances.introduce,
+                self.launch.options.home,
+                runtime_pid=self._runtime.pid,
+                app_pid=self._app.pid,
+                run_template=wanted.template[0],
+            )
+        except Failure as failure:  # the apps run all the same
+            self._complain(failure.message)
 
     # Ending.
 
@@ -205,8 +208,10 @@ class Pair:
 
     def _app_status(self, cause: Cause) -> int:
         """Return what the app's end means for ours."""
-        if not self._app.pid:
+        if not self.launch.wanted.command:
             return self._runtime.status or 0
+        if not self._app.pid:
+            return 128 + self._stop.signum
         status = self._app.status or 0
         # One app's status is passed on as it is. Of several, or when nobody sent us a signal, an
         # app that ended because we asked it to has not failed.

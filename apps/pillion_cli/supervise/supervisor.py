@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from pillion_cli.supervise.console import Console
@@ -15,19 +14,25 @@ from pillion_cli.supervise.launch import Launch
 from pillion_cli.supervise.pair import Pair
 from pillion_cli.supervise.stop import Stop
 
+OUT = 1
+ERR = 2
+"""The descriptors, which are there even where Python has no sys.stdout for them."""
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def supervise(launches: Sequence[Launch], guardian: Guardian) -> int:
     """Run until the end and return the exit status: the app's, or of several the first failure."""
-    colour = (
-        sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    )
-    console = Console(sys.stdout.fileno(), sys.stderr.fileno(), colour=colour)
+    console = Console(OUT, ERR, colour=_colours(os.environ))
     try:
         return asyncio.run(_supervise(launches, console, guardian))
     finally:
         console.close()
+
+
+def _colours(environ: Mapping[str, str]) -> bool:
+    """Tell whether to colour the output (no-color.org)."""
+    return os.isatty(OUT) and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
 
 
 async def _supervise(launches: Sequence[Launch], console: Console, guardian: Guardian) -> int:
@@ -71,5 +76,9 @@ def _signals(stop: Stop, console: Console) -> Iterator[None]:
     try:
         yield
     finally:
+        # All is over. One that comes now must not spoil the status.
+        signal.pthread_sigmask(signal.SIG_BLOCK, wanted)
         for each in wanted:
             loop.remove_signal_handler(each)
+            signal.signal(each, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, wanted)

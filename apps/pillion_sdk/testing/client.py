@@ -3,55 +3,20 @@
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from types import TracebackType
-from typing import Any, TypedDict, Unpack
-from urllib.parse import unquote
+from typing import Any, Unpack
 
 import anyio
 import anyio.from_thread
 from anyio.from_thread import BlockingPortal
 
 from pillion_sdk.app import App
-from pillion_sdk.asgi import Scope
-from pillion_sdk.dispatch import UNEXPECTED
-from pillion_sdk.headers import HeaderSource, RawHeaders, encode
-from pillion_sdk.invocation import (
-    CallOptions,
-    Data,
-    QuerySource,
-    encode_body,
-    encode_query,
-    escape_path,
-    join,
-)
-from pillion_sdk.request import DEADLINE_HEADER
 from pillion_sdk.response import Response
-from pillion_sdk.testing.exchange import Exchange
+from pillion_sdk.testing.exchange import Exchange, RequestOptions, build_request
 from pillion_sdk.testing.runtime import Invocation, Reply, RuntimeDouble
 from pillion_sdk.transport import IncomingReply
-
-
-class RequestOptions(TypedDict, total=False):
-    """The options of a test's request.
-
-    Attributes:
-        query: names and values; a list gives a name several times, None leaves it out.
-        json: the body, sent as JSON.
-        data: the body as it is: bytes, text, or an async iterator of bytes.
-        headers: sent along.
-        caller: the app id the runtime would vouch for.
-        remaining: seconds the caller has left.
-    """
-
-    query: QuerySource | None
-    json: Any
-    data: Data | None
-    headers: HeaderSource | None
-    caller: str
-    remaining: float
 
 
 class _Runtime:
@@ -182,7 +147,7 @@ class AsyncTestClient(_Runtime):
             Exception: as for :meth:`request`.
         """
         errors: list[Exception] = []
-        scope, body = _request(method, path, options, errors)
+        scope, body = build_request(method, path, options, errors)
         exchange = Exchange(body)
         failure: Exception | None = None
         async with anyio.create_task_group() as tasks:
@@ -191,7 +156,8 @@ class AsyncTestClient(_Runtime):
                 yield await exchange.reply()
             except Exception as error:  # noqa: BLE001 - raised below, without a group around it
                 failure = error
-            exchange.hang_up()
+            finally:
+                exchange.hang_up()
         unexpected = self.runtime.unexpected
         if unexpected:
             raise unexpected.pop(0)
@@ -236,48 +202,3 @@ class SyncTestClient(_Runtime):
     def delete(self, path: str, **options: Unpack[RequestOptions]) -> Response:
         """Send a DELETE; see :meth:`AsyncTestClient.request`."""
         return self.request("DELETE", path, **options)
-
-
-def _request(
-    method: str, path: str, options: RequestOptions, errors: list[Exception]
-) -> tuple[Scope, bytes | AsyncIterable[bytes]]:
-    """Return the ASGI scope and the body of a request."""
-    headers: RawHeaders = []
-    body = encode_body(_body_options(options), headers)
-    if isinstance(body, bytes) and body:
-        headers.append((b"content-length", b"%d" % len(body)))
-    elif not isinstance(body, bytes):
-        headers.append((b"transfer-encoding", b"chunked"))
-    if "caller" in options:
-        headers.append((b"dapr-caller-app-id", options["caller"].encode()))
-    if "remaining" in options:
-        headers.append((DEADLINE_HEADER, b"%d" % math.ceil(options["remaining"] * 1000)))
-    join(headers, encode(options.get("headers")))
-    path, _, given = path.partition("?")
-    raw = b"/" + escape_path(path.lstrip("/")).encode()
-    query = "&".join(part for part in (given, encode_query(options.get("query"))) if part)
-    scope: Scope = {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
-        "http_version": "1.1",
-        "method": method.upper(),
-        "scheme": "http",
-        "path": unquote(raw),
-        "raw_path": raw,
-        "query_string": query.encode(),
-        "root_path": "",
-        "headers": [(b"host", b"test"), *headers],
-        "client": ("127.0.0.1", 1),
-        "server": ("127.0.0.1", 80),
-        "extensions": {UNEXPECTED: errors},
-    }
-    return scope, body
-
-
-def _body_options(options: RequestOptions) -> CallOptions:
-    chosen: CallOptions = {}
-    if "json" in options:
-        chosen["json"] = options["json"]
-    if "data" in options:
-        chosen["data"] = options["data"]
-    return chosen

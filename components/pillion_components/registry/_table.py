@@ -67,7 +67,10 @@ SCHEMA = Schema(
 _COLUMNS = "id, app_id, namespace, host, port, labels, protocol, healthy, pid, node, since"
 
 READ_STATE = "SELECT revision, purged FROM state"
-READ_APPS = "SELECT DISTINCT namespace, app_id FROM instance WHERE revision > ?"
+READ_APPS = (
+    # Told by name: the planner would walk the whole index of apps to save a sort.
+    "SELECT DISTINCT namespace, app_id FROM instance INDEXED BY change WHERE revision > ?"
+)
 READ_CHANGES = (
     f"SELECT gone, revision, expires, {_COLUMNS} FROM instance "  # noqa: S608 - a constant
     "WHERE namespace = ? AND app_id = ? AND revision > ? ORDER BY revision LIMIT ?"

@@ -75,6 +75,7 @@ class Feed:
         self._loop = asyncio.get_running_loop()
         self._watches: dict[tuple[str, str], list[Watch]] = {}
         self._seen = 0
+        self._generation = 0
         self._doubtful: dict[str, int] = {}
         self._settling = False
         self._failing = False
@@ -140,11 +141,13 @@ class Feed:
     # Looking.
 
     def _find_changed(self) -> None:
+        generation = self._database.generation
         revision, purged = self._state()
         seen = self._seen
-        if self._failing or revision < seen or purged > seen:
+        if self._failing or generation != self._generation or not purged <= seen <= revision:
             # First look, trouble before, another file, or too long asleep: start over.
             self._failing = False
+            self._generation = generation
             self._seen = revision
             self._wake_all(fresh=True)
         elif revision != seen:

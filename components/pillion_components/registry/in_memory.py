@@ -91,7 +91,7 @@ class InMemoryRegistry(Registry):
 
     async def report_dead(self, instance: Instance) -> None:
         """Remove ``instance`` when its process is gone; see the kind."""
-        if instance.node == node_id() and process_gone(instance.pid):
+        if instance.node == node_id() and await asyncio.to_thread(process_gone, instance.pid):
             self._space.remove(instance.id)
 
     def _require_open(self) -> None:

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 from pillion.config.source import Mark
@@ -170,20 +169,20 @@ def locate(root: Table, path: Path) -> tuple[Mark, Mark, Node]:
     return key_at, value_at, node
 
 
-def path_to(root: Node, table: Table, path: Path = ()) -> Path | None:
-    """Return the path on which ``table`` itself is first found below ``root``, or None."""
-    if root is table:
-        return path
-    pairs: Iterator[tuple[str | int, Node]] = iter(())
-    if isinstance(root, Table):
-        pairs = iter(root.items())
-    elif isinstance(root, Items):
-        pairs = iter(enumerate(root))
-    for step, node in pairs:
-        found = path_to(node, table, (*path, step))
-        if found is not None:
-            return found
-    return None
+def paths(root: Table) -> dict[int, Path]:
+    """Return the first path to each mapping in ``root``, by the mapping's ``id``."""
+    found: dict[int, Path] = {}
+    waiting: list[tuple[Node, Path]] = [(root, ())]
+    while waiting:
+        node, path = waiting.pop()
+        steps: list[tuple[str | int, Node]] = []
+        if isinstance(node, Table) and id(node) not in found:
+            found[id(node)] = path
+            steps += node.items()
+        elif isinstance(node, Items):
+            steps += enumerate(node)
+        waiting += [(inner, (*path, step)) for step, inner in reversed(steps)]
+    return found
 
 
 def merged(base: Table, over: Table, opaque: frozenset[Path], path: Path = ()) -> Table:

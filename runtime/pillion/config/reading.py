@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from pillion.config.nodes import Node, Path, Table, locate, path_to
+from pillion.config.nodes import Node, Path, Table, locate, paths
 from pillion.config.source import Mark, SyntaxProblem
 from pillion.errors import Failure, Invalid
 from pillion.nearest import nearest
@@ -21,6 +22,9 @@ _MOST_KEPT = 500
 
 _MOST_QUOTED = 60
 """Characters of a wrong value that are quoted back."""
+
+
+_BREAKING = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,7 @@ class Findings:
         if self.full:
             self._dropped += 1
         else:
-            self._problems[f"{mark}: {text}"] = self._order(mark)
+            self._problems[_line(f"{mark}: {text}")] = self._order(mark)
 
     def broken(self, error: SyntaxProblem) -> None:
         """Note a file that cannot be read."""
@@ -73,9 +77,9 @@ class Findings:
 
     def notice(self, mark: Mark, text: str, *, warning: bool = False) -> None:
         """Note something about what stands at ``mark``."""
-        where = f"{mark.source.name}:{mark.order[0]}"
+        where = _line(f"{mark.source.name}:{mark.order[0]}")
         if len(self._notices) < _MOST_KEPT:
-            self._notices[Notice(where, text, warning)] = self._order(mark)
+            self._notices[Notice(where, _line(text), warning)] = self._order(mark)
 
     @property
     def notices(self) -> tuple[Notice, ...]:
@@ -109,7 +113,7 @@ class Reading:
         ignore_case: True where ``baseURL`` may stand for ``baseUrl``.
     """
 
-    __slots__ = ("_meant", "_secrets", "environ", "findings", "ignore_case", "root")
+    __slots__ = ("_meant", "_paths", "_secrets", "environ", "findings", "ignore_case", "root")
 
     def __init__(
         self,
@@ -126,6 +130,7 @@ class Reading:
         self.ignore_case = ignore_case
         self._secrets = secrets
         self._meant: set[str] = set()
+        self._paths: dict[int, Path] | None = None
 
     def mark(self, path: Path) -> Mark:
         """Return where the value at ``path`` stands."""
@@ -174,10 +179,10 @@ class Reading:
             if name is None or (key != name and not self.ignore_case):
                 self._unknown(table, key, names)
                 continue
-            path = (*(path_to(self.root, table) or ()), key)
             if name in spelled:
-                first = table.keys_at[spelled[name]].order[0]
-                text = f"{_dotted(path)}: is given twice, first as {spelled[name]} in line {first}"
+                first = f"{spelled[name]} in line {table.keys_at[spelled[name]].order[0]}"
+                place = self._place(table, key)
+                text = f"{place}: is given twice, first as {first}"
                 self.findings.problem(table.keys_at[key], text)
                 continue
             spelled[name] = key
@@ -185,8 +190,8 @@ class Reading:
                 continue
             fields[name] = value
             if name in without_effect:
-                text = "is accepted but has no effect yet"
-                self.notice(path, text, warning=without_effect[name])
+                text = f"{self._place(table, key)} is accepted but has no effect yet"
+                self.findings.notice(table.keys_at[key], text, warning=without_effect[name])
         return fields
 
     def secret(self, path: Path, store: str, name: str, key: str) -> str | None:
@@ -213,15 +218,25 @@ class Reading:
         if self.findings.full:
             self.findings.problem(table.keys_at[key], "")
             return
-        path = path_to(self.root, table) or ()
         allowed = sorted(names.values(), key=str.casefold)
         meant = nearest(key, allowed)
         if meant is not None:
-            self._meant.add(_dotted((*path, meant)).casefold())
+            self._meant.add(self._place(table, meant).casefold())
         hint = f'; did you mean "{meant}"? Allowed' if meant is not None else "; allowed"
         text = f"unknown field{hint}: {', '.join(allowed)}"
-        place = _dotted((*path, key[:_MOST_QUOTED]))
-        self.findings.problem(table.keys_at[key], f"{place}: {text}")
+        mark = table.keys_at[key]
+        place = self._place(table, mark.source.shown(mark, key))
+        self.findings.problem(mark, f"{place}: {text}")
+
+    def _place(self, table: Table, key: str) -> str:
+        if self._paths is None:
+            self._paths = paths(self.root)
+        return _dotted((*self._paths.get(id(table), ()), key))
+
+
+def _line(text: str) -> str:
+    """Return ``text`` on one line; names in a file can hold anything, and logs must not break."""
+    return _BREAKING.sub(" ", text)
 
 
 def _dotted(path: Path) -> str:

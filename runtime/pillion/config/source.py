@@ -17,6 +17,9 @@ from pillion.errors import Invalid
 MAX_BYTES = 1024 * 1024
 """Bytes in one file."""
 
+_MOST_SHOWN = 60
+"""Characters of a file that a message repeats."""
+
 _UNREADABLE = re.compile(
     "[^\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
@@ -136,6 +139,15 @@ class Source:
         """Return the stretch as it stands in the file, variables and all."""
         start = self._before_expansion(mark.start, self._starts)
         return self._original[start : self._before_expansion(mark.end, self._ends)]
+
+    def shown(self, mark: Mark, text: str) -> str:
+        """Return ``text``, which the stretch stands for, cut for a message.
+
+        Where a variable is in it, it is what stands in the file instead.
+        """
+        last = bisect_right(self._starts, mark.end) - 1
+        touched = last >= 0 and self._ends[last] >= mark.start
+        return (self.written(mark).strip() if touched else text)[:_MOST_SHOWN]
 
     def _before_expansion(self, offset: int, boundaries: list[int]) -> int:
         """Return the offset in the file of ``offset`` in ``text``.

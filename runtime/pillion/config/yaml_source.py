@@ -148,10 +148,12 @@ class _Builder:
 
     def _alias(self, anchor: str, mark: Mark) -> None:
         if anchor not in self._anchors:
-            raise SyntaxProblem(f"*{anchor} repeats nothing: there is no &{anchor} before it", mark)
+            shown = self._source.shown(mark, f"*{anchor}")
+            raise SyntaxProblem(f"{shown} repeats nothing: there is no such anchor before it", mark)
         known = self._anchors[anchor]
         if known is None:
-            raise SyntaxProblem(f"*{anchor} stands inside of what it repeats", mark)
+            shown = self._source.shown(mark, f"*{anchor}")
+            raise SyntaxProblem(f"{shown} stands inside of what it repeats", mark)
         self._count(known.nodes, mark)
         self._check_depth(known.height, mark)
         if not self._expects_key():
@@ -169,8 +171,8 @@ class _Builder:
         seen = open_.value.keys_at if isinstance(open_.value, Table) else {}
         if not merge and key in seen:
             line, column = seen[key].order
-            problem = f'"{key[:60]}" is given twice, first at line {line}, column {column}'
-            raise SyntaxProblem(problem, mark)
+            problem = f"is given twice, first at line {line}, column {column}"
+            raise SyntaxProblem(f'"{self._source.shown(mark, key)}" {problem}', mark)
         open_.key, open_.key_at, open_.merging = key, mark, merge
 
     def _place(self, value: Node, mark: Mark, height: int) -> None:
@@ -208,8 +210,7 @@ class _Builder:
         if len(self._stack) + height > MAX_DEPTH:
             raise SyntaxProblem(f"is nested more than {MAX_DEPTH} deep", mark)
 
-    @staticmethod
-    def _check_tag(tag: str | None, allowed: frozenset[str], mark: Mark) -> None:
+    def _check_tag(self, tag: str | None, allowed: frozenset[str], mark: Mark) -> None:
         if tag is not None and tag not in allowed:
-            shown = tag.replace(_CORE, "!!", 1)[:60]
+            shown = self._source.shown(mark, tag.replace(_CORE, "!!", 1))
             raise SyntaxProblem(f"the tag {shown} is not allowed; remove it", mark)

@@ -20,7 +20,7 @@ from pillion import files
 from pillion.call import Identity
 from pillion.errors import Conflict, Failure, Invalid, NotFound, Unavailable
 from pillion.home import Home
-from pillion.identity.roots import Root, RootSet
+from pillion.identity.roots import SUCCESSION, Root, RootSet
 from pillion.identity.spiffe import parse_id
 from pillion.identity.tls import Credentials
 
@@ -38,7 +38,7 @@ ROOT_LIFETIME = 3650 * DAY
 """Seconds that a root is valid."""
 
 WARNING = 30 * DAY
-"""Seconds before the end of the last root at which every renewal logs a warning."""
+"""Seconds before the end of a root without successor at which every renewal logs a warning."""
 
 _FILE_LIMIT = 256 * 1024
 _VERSION = 1
@@ -209,8 +209,10 @@ class Authority:
         return replace(roots.pruned(now), longest=max(roots.longest, lifetime))
 
     def _warn(self, now: float) -> None:
-        left = max(root.not_after for root in self._set.roots) - now
-        if left < WARNING:
+        newest = max(self._set.roots, key=lambda root: root.not_after)
+        left = newest.not_after - now
+        # Roots made to live for days only are no news; a missed succession is.
+        if left < min(WARNING, SUCCESSION / 2 * (newest.not_after - newest.not_before)):
             log.warning(
                 "the last root of trust domain %s ends in %.1f days and has no successor yet",
                 self.trust_domain,
@@ -222,6 +224,7 @@ class Authority:
         return self._folder / "authority.json"
 
     def _locked(self) -> AbstractContextManager[None]:
+        self._home.directory("authority", self.trust_domain)  # it may have been deleted since
         return self._home.locked(self._folder / "lock")
 
     def _read(self) -> RootSet:

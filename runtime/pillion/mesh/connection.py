@@ -195,9 +195,8 @@ class Connection(asyncio.Protocol, Generic[M]):
         if self._timer is not None:
             self._timer.cancel()
         self._lost()
-        turns, self._turns = self._turns, deque()
-        for waiter in turns:
-            waiter.fail(self.broken(reached=False))
+        while self._turns:
+            self._turns.popleft().fail(self.broken(reached=False))
         self._dispatch.clear()
         if not self.gone.done():
             self.gone.set_result(None)
@@ -248,9 +247,10 @@ class Connection(asyncio.Protocol, Generic[M]):
     def flush(self) -> None:
         """Write what the session has queued."""
         transport = self._transport
-        if transport is None or self.closed:
-            return
         session = self.session
+        if transport is None or transport.is_closing():
+            session.take()
+            return
         self.on_wire = session.last
         transport.write(session.take())
         if self._paused and transport.get_write_buffer_size() > self.settings.write_limit:
@@ -395,6 +395,7 @@ def _late() -> TimedOut:
 
 def describe(error: BaseException) -> str:
     """Return the kind of an unexpected error and where it was raised, without its values."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    where = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):  # reads no source files
+        where = f" at {frame.f_code.co_filename}:{line}"
     return f"{type(error).__name__}{where}"

@@ -246,9 +246,10 @@ class Peer:
             self._fail_waiting(failure.reason)
 
     def _fail_waiting(self, reason: str) -> None:
-        waiting, self.waiting = self.waiting, deque()
-        for waiter in waiting:
-            waiter.fail(self._unavailable(reason))
+        # Those that wait go on at once, and may come back to wait again.
+        for _ in range(len(self.waiting)):
+            if self.waiting:
+                self.waiting.popleft().fail(self._unavailable(reason))
 
     def _settle(self) -> None:
         if self.failures and not self.connections and self._cleanup is None:

@@ -140,6 +140,7 @@ class Peers:
             attempt.cancel()
         if attempts:
             await asyncio.wait(attempts)
+        self._connections = {one for one in self._connections if one.connected}
         for peer in list(self._peers.values()):
             peer.close("this runtime is shutting down")
         await close_all(list(self._connections), self.settings.close_timeout)

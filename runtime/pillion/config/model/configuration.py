@@ -40,7 +40,7 @@ from pillion.config.model._sections import (
     Workflow,
     Zipkin,
 )
-from pillion.config.nodes import Path, Plain
+from pillion.config.nodes import Plain
 from pillion.config.reading import Reading
 
 API_GROUPS = (
@@ -121,8 +121,8 @@ class ApiLoggingSection(Model):
     """Which API calls are logged."""
 
     enabled: Flag = False
-    obfuscate_urls: Flag = Field(default=False, alias="obfuscateURLs")
-    omit_health_checks: Flag = False
+    obfuscate_urls: Annotated[Flag, NO_EFFECT] = Field(default=False, alias="obfuscateURLs")
+    omit_health_checks: Annotated[Flag, NO_EFFECT] = False
 
 
 class Logging(Model):
@@ -159,7 +159,6 @@ class ConfigurationResource(Resource):
     IGNORE_CASE: ClassVar[bool] = False
     NAMED: ClassVar[bool] = False
     BY_FLAG: ClassVar[str] = "--config"
-    OPAQUE: ClassVar[frozenset[Path]] = frozenset({("spec", "nameResolution", "configuration")})
 
     spec: Spec = Field(default_factory=Spec.model_construct)
 
@@ -184,8 +183,7 @@ class ConfigurationResource(Resource):
         for index, scope in enumerate(self.spec.secrets.scopes if self.spec.secrets else ()):
             if scope.store_name in seen:
                 path = ("spec", "secrets", "scopes", index, "storeName")
-                problem = f'"{scope.store_name[:60]}" has a scope already; put the two together'
-                reading.problem(path, problem)
+                reading.problem(path, "the store has a scope already; put the two together")
             seen.add(scope.store_name)
 
 
