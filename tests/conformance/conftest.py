@@ -16,6 +16,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.conformance.etcd_fixtures import (  # noqa: F401 - fixtures
+    _grpc_stays,
+    etcd_process,
+    etcd_server,
+)
+from tests.conformance.nats_fixtures import (  # noqa: F401 - fixtures
+    nats_process,
+    nats_server,
+    own_nats,
+)
+from tests.conformance.redis_fixtures import (  # noqa: F401 - fixtures
+    _redis_process,
+    own_redis,
+    redis_process,
+    redis_server,
+)
 
 from pillion import registry
 from pillion.kinds.component import Component, Context

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from urllib.parse import parse_qs
 
 from pillion import __version__
@@ -28,17 +28,21 @@ class Introspection:
         shut_down: asked to stop; True is at once.
         endpoints: names of the HTTPEndpoints.
         on_extended: told when ``extended`` has changed.
+        components: gives the components, as the metadata shows them.
+        refused: gives what was last refused of changed files, None when everything is in force.
 
     Attributes:
         extended: the metadata that was set from outside.
     """
 
     __slots__ = (
+        "_components",
         "_endpoints",
         "_not_ready",
         "_on_extended",
         "_options",
         "_outbound_not_ready",
+        "_refused",
         "_shut_down",
         "extended",
     )
@@ -52,6 +56,8 @@ class Introspection:
         shut_down: Callable[[bool], None],
         endpoints: Sequence[str],
         on_extended: Callable[[Mapping[str, str]], None],
+        components: Callable[[], Awaitable[Sequence[object]]],
+        refused: Callable[[], object],
     ) -> None:
         self._options = options
         self._not_ready = not_ready
@@ -59,6 +65,8 @@ class Introspection:
         self._shut_down = shut_down
         self._endpoints = endpoints
         self._on_extended = on_extended
+        self._components = components
+        self._refused = refused
         self.extended: dict[str, str] = {"daprRuntimeVersion": __version__}
 
     def operations(self) -> list[Operation]:
@@ -148,10 +156,16 @@ class Introspection:
             "extended": self.extended,
             "actorRuntime": {"runtimeStatus": "DISABLED", "hostReady": False},
         }
+        components = await self._components()
+        if components:
+            metadata["components"] = components
         if self._endpoints:
             metadata["httpEndpoints"] = [{"name": name} for name in self._endpoints]
         if options.app_port:
             metadata["appConnectionProperties"] = _app_connection(options)
+        refused = self._refused()
+        if refused:
+            metadata["refusedChange"] = refused
         return json_reply(metadata)
 
     async def set_metadata(self, request: Request) -> Reply:
