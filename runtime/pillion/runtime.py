@@ -16,11 +16,9 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from pillion.blocks.introspection import Introspection
 from pillion.blocks.invocation import Host, Invocation
@@ -94,14 +92,12 @@ class Runtime:
             outbound_not_ready=lambda: [] if self.listening else ["api"],
             shut_down=self._shut_down,
             endpoints=sorted(resources.outlets),
-            on_extended=self._rewrite_run_file,
         )
         self.directory: Directory
         self.peers: Peers
         self.listener: MeshListener
         self.api: ApiServer
         self._registration: Registration | None = None
-        self._run_file: RunFile
         self._health_changed = asyncio.Event()
 
     # Health.
@@ -283,23 +279,7 @@ class Runtime:
             created=time.time(),
         )
         record(self.home, run_file)
-        self._run_file = run_file
         stack.callback(forget, self.home, run_file)
-
-    def _rewrite_run_file(self, extended: Mapping[str, str]) -> None:
-        """Note who started this runtime, which it learns after its start."""
-        changes: dict[str, Any] = {}
-        for key, field in (("cliPID", "cli_pid"), ("appPID", "app_pid")):
-            text = extended.get(key, "")
-            if text.isdigit() and int(text) != getattr(self._run_file, field):
-                changes[field] = int(text)
-                changes[field.replace("pid", "started")] = process_start(int(text)) or ""
-        for key, field in (("appCommand", "command"), ("runTemplatePath", "run_template")):
-            if extended.get(key, "") != getattr(self._run_file, field) and key in extended:
-                changes[field] = extended[key]
-        if changes:
-            self._run_file = replace(self._run_file, **changes)
-            record(self.home, self._run_file)
 
     # Running.
 

@@ -8,9 +8,13 @@ SOSP 1987). Timers fire up to one tick late and never early.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 from collections.abc import Callable
+from heapq import heappop, heappush
+
+log = logging.getLogger("pillion.wheel")
 
 TICK = 0.01
 """Seconds between two turns of the wheel."""
@@ -35,7 +39,7 @@ class Wheel:
     ``clock`` gives seconds and never goes backwards; tests pass their own and call :meth:`turn`.
     """
 
-    __slots__ = ("_clock", "_handle", "_loop", "_next", "_slots")
+    __slots__ = ("_clock", "_handle", "_loop", "_next", "_slots", "_ticks")
 
     def __init__(
         self,
@@ -45,6 +49,7 @@ class Wheel:
         self._clock = clock
         self._loop = loop
         self._slots: dict[int, list[Timer]] = {}
+        self._ticks: list[int] = []
         self._handle: asyncio.TimerHandle | None = None
         self._next = math.inf
 
@@ -61,6 +66,7 @@ class Wheel:
         slot = self._slots.get(tick)
         if slot is None:
             self._slots[tick] = [timer]
+            heappush(self._ticks, tick)
             if tick < self._next:
                 self._arm(tick)
         else:
@@ -68,21 +74,29 @@ class Wheel:
         return timer
 
     def turn(self) -> None:
-        """Fire what is due."""
+        """Fire what is due; a callback that raises is logged, and stops none of the others."""
         self._handle = None
         now = int(self._clock() / TICK)
-        for tick in sorted(tick for tick in self._slots if tick <= now):
-            for timer in self._slots.pop(tick):
-                callback, timer.callback = timer.callback, None
-                if callback is not None:
+        ticks = self._ticks
+        due: list[Timer] = []
+        while ticks and ticks[0] <= now:
+            due += self._slots.pop(heappop(ticks))
+        for timer in due:
+            callback, timer.callback = timer.callback, None
+            if callback is not None:
+                try:
                     callback()
+                except Exception:
+                    log.exception("a timer failed")
         self._next = math.inf
-        if self._slots:
-            self._arm(min(self._slots))
+        if ticks:
+            self._arm(ticks[0])
 
     def close(self) -> None:
         """Drop every timer."""
         self._slots.clear()
+        self._ticks.clear()
+        self._next = math.inf
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None

@@ -87,8 +87,8 @@ class Serving(MeshStream):
         if not self.sending:  # the caller has given up
             if reply is not None:
                 discard(reply.body)
-        elif reply is None:
-            self._connection.fail(self, error)
+        elif reply is None or not 200 <= reply.status <= 999:
+            self._connection.fail(self, error or ValueError())
         elif self._connection.fits(reply) and not self._connection.congested:
             self._connection.respond(self, reply)
         else:
@@ -97,7 +97,9 @@ class Serving(MeshStream):
     def over(self, failure: Failure) -> None:
         """Stop all work: the caller has given up, or is gone."""
         run, self.run = self.run, None
-        self.stop_sending()
+        body = self.stop_sending()
+        if body is not None:
+            body.close()
         self.break_off(failure)
         if run is not None:
             run.cancel()
@@ -139,7 +141,7 @@ class CalleeConnection(Connection[Serving]):
         served: the session.
     """
 
-    __slots__ = ("_inline", "_owner", "_service", "served")
+    __slots__ = ("_owner", "_service", "served")
 
     def __init__(
         self,
@@ -154,7 +156,6 @@ class CalleeConnection(Connection[Serving]):
         super().__init__(self.served, identify, wheel, settings)
         self._owner = owner
         self._service = service
-        self._inline = settings.inline
         self._dispatch[Request] = self._on_request
 
     # Answering.
@@ -162,7 +163,7 @@ class CalleeConnection(Connection[Serving]):
     def fits(self, reply: Reply) -> bool:
         """Tell whether ``reply`` goes out in one frame."""
         body = reply.body
-        return isinstance(body, bytes) and len(body) <= self._inline
+        return isinstance(body, bytes) and len(body) <= self.inline
 
     def respond(self, serving: Serving, reply: Reply) -> None:
         """Send a whole reply; it ends the stream."""
@@ -176,7 +177,7 @@ class CalleeConnection(Connection[Serving]):
                 body,  # type: ignore[arg-type] # as above
                 end=True,
             )
-        except TooLarge as failure:
+        except (TooLarge, Invalid) as failure:
             failure.reached = True
             self.fail(serving, failure)
             return
@@ -197,7 +198,7 @@ class CalleeConnection(Connection[Serving]):
                 b"",
                 end=False,
             )
-        except TooLarge as failure:
+        except (TooLarge, Invalid) as failure:
             failure.reached = True
             self.fail(serving, failure)
             discard(body)
@@ -211,14 +212,14 @@ class CalleeConnection(Connection[Serving]):
         if end and stream.incoming is not None:
             stream.break_off(_answered_early())
 
-    def fail(self, serving: Serving, error: BaseException | None) -> None:
+    def fail(self, serving: Serving, error: BaseException) -> None:
         """End a call with what went wrong."""
         if isinstance(error, Failure):
             failure = error
         elif isinstance(error, asyncio.CancelledError):
             failure = None
         else:
-            log.error("answering a call failed: %s", describe(error or RuntimeError()))
+            log.error("answering a call failed: %s", describe(error))
             failure = Failure(
                 f"app {self._service.target.name!r} was called and its runtime failed; "
                 "its log says more",

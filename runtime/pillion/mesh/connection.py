@@ -47,6 +47,7 @@ class Connection(asyncio.Protocol, Generic[M]):
         on_wire: the highest stream whose Request may have left this process.
         gone: done when the transport is gone.
         chunk: bytes of body in one Data frame.
+        inline: bytes of body that travel in the frame of their head.
     """
 
     __slots__ = (
@@ -68,6 +69,7 @@ class Connection(asyncio.Protocol, Generic[M]):
         "closed",
         "gone",
         "identity",
+        "inline",
         "on_wire",
         "orderly",
         "ready",
@@ -90,6 +92,7 @@ class Connection(asyncio.Protocol, Generic[M]):
         self.orderly = False
         self.on_wire = 0
         self.chunk = settings.chunk
+        self.inline = settings.inline
         self._identify = identify
         self._loop = asyncio.get_running_loop()
         self.gone: asyncio.Future[None] = self._loop.create_future()
@@ -306,6 +309,7 @@ class Connection(asyncio.Protocol, Generic[M]):
         peer = self.session.peer
         if peer is not None:
             self.chunk = min(self.settings.chunk, peer.max_payload)
+            self.inline = min(self.settings.inline, peer.max_payload)
         self.ready = True
         if self._timer is not None:
             self._timer.cancel()

@@ -33,8 +33,8 @@ class Pool(Protocol):
     def opened(self) -> None:
         """A connection is ready."""
 
-    def failed(self, instance: Instance, why: str) -> None:
-        """A connection to ``instance`` could not be opened."""
+    def failed(self, instance: Instance, why: str, *, known_to_work: bool) -> None:
+        """A connection to ``instance`` could not be opened; perhaps others to it are open."""
 
     def broken(self, instance: Instance, why: str) -> None:
         """A connection to ``instance`` broke."""
@@ -155,6 +155,8 @@ class Peer:
             return
         if not self.connections:
             now = self._pool.now()
+            if self.retry_at == math.inf:
+                raise self._unavailable("shutting-down")
             if now < self.retry_at:
                 raise self._unavailable("connect-backoff", retry_after=self.retry_at - now)
             self.opening = self._pool.connect(self)
@@ -226,7 +228,7 @@ class Peer:
         self.opening = None
         self._why = why
         self._pause(self.failures)
-        self._pool.failed(self.instance, why)
+        self._pool.failed(self.instance, why, known_to_work=bool(self.connections))
         if not self.connections:
             self._fail_waiting(reason)
         self._settle()

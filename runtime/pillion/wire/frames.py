@@ -174,10 +174,22 @@ _tag = msgspec.msgpack.Decoder(int).decode
 
 
 def append(frame: Frame, out: bytearray) -> int:
-    """Append ``frame`` with its length to ``out``; return the length without the prefix."""
+    """Append ``frame`` with its length to ``out``; return the length without the prefix.
+
+    Raises:
+        Invalid: a field is not of its type, or text with lone surrogates; ``out`` is as before.
+    """
     start = len(out)
     out += b"\0\0\0\0"
-    _encode_into(frame, out, start + PREFIX)
+    try:
+        _encode_into(frame, out, start + PREFIX)
+    except (TypeError, ValueError, OverflowError) as error:
+        del out[start:]
+        raise Invalid(
+            f"a {type(frame).__name__} cannot be sent: {type(error).__name__}",
+            reason="not-encodable",
+            reached=False,
+        ) from error
     length = len(out) - start - PREFIX
     _pack_into(out, start, length)
     return length

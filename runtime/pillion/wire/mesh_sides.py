@@ -47,6 +47,7 @@ class CallerSession(Session[S]):
 
         Raises:
             TooLarge: the peer does not take a head of that size; the stream is over.
+            Invalid: the head has no encoding; the stream is over.
         """
         try:
             self._append_head(stream, frame)
@@ -101,6 +102,7 @@ class CalleeSession(Session[S]):
 
         Raises:
             TooLarge: the peer does not take a head of that size; nothing was queued.
+            Invalid: the head has no encoding; nothing was queued.
         """
         self._append_head(stream, Response(stream.id, status, headers, length, body, end))
         if end:
