@@ -25,6 +25,9 @@ _log = logging.getLogger(__name__)
 BUSY_TIMEOUT = 2.0
 """Seconds to wait for another process' lock before giving up."""
 
+OPEN_TIMEOUT = 5.0
+"""Seconds to wait while others open the file; each takes some milliseconds, one after the other."""
+
 _READ_TIMEOUT = 0.02
 """Readers wait for nothing but a writer's recovery, and they run in the loop."""
 
@@ -228,12 +231,12 @@ class DatabaseFile:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        deadline = time.monotonic() + BUSY_TIMEOUT
+        deadline = time.monotonic() + OPEN_TIMEOUT
         while (descriptor := self._try_lock()) is None:
             if time.monotonic() > deadline:
                 raise Unavailable(
                     f"the {self.schema.what} {self.path} is being opened or closed by another "
-                    f"process for more than {BUSY_TIMEOUT:g} s; end the process that holds "
+                    f"process for more than {OPEN_TIMEOUT:g} s; end the process that holds "
                     f"{self._lock_path.name}",
                     reason="locked",
                 )
@@ -286,4 +289,12 @@ def _check(connection: sqlite3.Connection) -> None:
         raise error
 
 
-__all__ = ["BUSY_TIMEOUT", "Connections", "DatabaseFile", "Schema", "damaged", "primary"]
+__all__ = [
+    "BUSY_TIMEOUT",
+    "OPEN_TIMEOUT",
+    "Connections",
+    "DatabaseFile",
+    "Schema",
+    "damaged",
+    "primary",
+]

@@ -7,7 +7,6 @@ import json
 import pstats
 
 import pytest
-
 from tests.bench import __main__ as bench
 from tests.bench import invocation, profiling
 from tests.bench.load import Case

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 
 import pytest
-
 from tests.bench import load
 from tests.bench.errors import BenchError
 from tests.bench.load import Case, OwnGenerator, Wrk, closed_loop_generator, parse_wrk

@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from tests.bench.errors import BenchError
 from tests.bench.processes import free_port, log_tail, running, status_of, wait_for, work_directory
 from tests.bench.systems import pillion_environment

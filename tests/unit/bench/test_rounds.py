@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import pytest
-
 from tests.bench.errors import VoidRunError
 from tests.bench.load import Case, OwnGenerator, Result
 from tests.bench.rounds import APP, GENERATOR, Record, Sample, measure
 from tests.bench.stats import Spread
-from tests.bench.systems import App, System, direct
+from tests.bench.systems import App, direct
 
 CASE = Case("POST", 2)
 

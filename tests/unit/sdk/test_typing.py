@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[3]
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_user_code_is_checked_well(tmp_path):
-    """Each assert_type holds under strict mypy, each ignored mistake is one, and the guide is typed."""
+    """Each assert_type holds under strict mypy, each ignored slip is one, the guide is typed."""
     guide = tmp_path / "guide.py"
     guide.write_text(code())
     checked = subprocess.run(
