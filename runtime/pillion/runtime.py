@@ -15,7 +15,6 @@ import signal
 import socket
 import sys
 import time
-import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -67,7 +66,7 @@ class Runtime:
         self.home = home
         self.resources = resources
         self.identity = Identity(options.trust_domain, options.namespace, options.app_id)
-        self.instance_id = uuid.uuid4().hex
+        self.instance_id = os.urandom(16).hex()
         self.stopping = asyncio.Event()
         self.listening = False
         self.draining = False

@@ -168,40 +168,31 @@ class CalleeConnection(Connection[Serving]):
     def respond(self, serving: Serving, reply: Reply) -> None:
         """Send a whole reply; it ends the stream."""
         body = reply.body
-        try:
-            self.served.respond(
-                serving,
-                reply.status,
-                reply.headers,
-                len(body),  # type: ignore[arg-type] # `fits` has said that it is bytes
-                body,  # type: ignore[arg-type] # as above
-                end=True,
-            )
-        except (TooLarge, Invalid) as failure:
-            failure.reached = True
-            self.fail(serving, failure)
-            return
-        self.wrote()
-        if serving.incoming is not None:
-            serving.break_off(_answered_early())
+        assert isinstance(body, bytes)  # noqa: S101 - `fits` has said so
+        if self._send_head(serving, reply, len(body), body, end=True):
+            if serving.incoming is not None:
+                serving.break_off(_answered_early())
 
     def announce(self, serving: Serving, reply: Reply) -> bool:
         """Send the head of a reply; False when that failed and the call with it."""
         body = reply.body
         length = len(body) if isinstance(body, bytes) else body.length
+        if self._send_head(serving, reply, -1 if length is None else length, b"", end=False):
+            return True
+        discard(body)
+        return False
+
+    def _send_head(
+        self, serving: Serving, reply: Reply, length: int, body: bytes, *, end: bool
+    ) -> bool:
         try:
-            self.served.respond(
-                serving,
-                reply.status,
-                reply.headers,
-                -1 if length is None else length,
-                b"",
-                end=False,
-            )
-        except (TooLarge, Invalid) as failure:
+            self.served.respond(serving, reply.status, reply.headers, length, body, end=end)
+        except TooLarge as failure:
             failure.reached = True
             self.fail(serving, failure)
-            discard(body)
+            return False
+        except Invalid as failure:
+            self.fail(serving, failure.__cause__ or failure)
             return False
         self.wrote()
         return True

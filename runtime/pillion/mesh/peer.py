@@ -10,8 +10,8 @@ from pillion.errors import Failure, Overloaded, Unavailable
 from pillion.inline import Waiter
 from pillion.kinds.registry import Instance
 from pillion.mesh.caller import CallerConnection
-from pillion.mesh.connection import wait_in
 from pillion.mesh.settings import Settings
+from pillion.mesh.turns import wait_in
 from pillion.wheel import Timer, Wheel
 
 
@@ -66,6 +66,7 @@ class Peer:
 
     __slots__ = (
         "_cleanup",
+        "_grow_at",
         "_pool",
         "_why",
         "connections",
@@ -78,6 +79,7 @@ class Peer:
 
     def __init__(self, pool: Pool, instance: Instance) -> None:
         self._pool = pool
+        self._grow_at = pool.settings.grow_at
         self.instance = instance
         self.connections: list[CallerConnection] = []
         self.opening: CallerConnection | None = None
@@ -99,6 +101,15 @@ class Peer:
 
     def pick(self) -> CallerConnection | None:
         """Return the connection with the fewest streams, None when none takes a call now."""
+        if len(self.connections) == 1:
+            connection = self.connections[0]
+            streams = len(connection.calls.streams)
+            if streams < self._grow_at and streams < connection.calls.capacity:
+                if not connection.congested:
+                    return connection
+        return self._pick()
+
+    def _pick(self) -> CallerConnection | None:
         best = None
         fewest = 1 << 31
         for connection in self.connections:
@@ -110,7 +121,7 @@ class Peer:
                 fewest = streams
         settings = self._pool.settings
         if (
-            fewest >= settings.grow_at
+            fewest >= self._grow_at
             and self.opening is None
             and 0 < len(self.connections) < settings.connections_per_peer
             and self._pool.now() >= self.retry_at

@@ -6,6 +6,7 @@ their order. Fields are only ever added at the end, with a default. Nothing here
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable
 from typing import Annotated, TypeAlias
@@ -281,7 +282,8 @@ class FrameReader:
 
 _NOT_VALUE = bytes(set(range(256)) - set(b"\0\r\n"))
 _TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_VISIBLE = bytes(set(range(0x21, 0x100)) - {0x7F})
+_METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS"})
+_not_in_target = re.compile(rb"[^\x21-\x7e\x80-\xff]").search
 
 
 def safe_headers(headers: Headers) -> bool:
@@ -300,8 +302,7 @@ def safe_headers(headers: Headers) -> bool:
 def safe_target(method: bytes, path: bytes, query: bytes) -> bool:
     """Tell whether these could only be a request line's method and target (RFC 9112 section 3)."""
     return (
-        method != b""
-        and not method.translate(None, _TOKEN)
-        and path[:1] == b"/"
-        and not (path + query).translate(None, _VISIBLE)
+        path[:1] == b"/"
+        and _not_in_target(path + query) is None
+        and (method in _METHODS or (method != b"" and not method.translate(None, _TOKEN)))
     )

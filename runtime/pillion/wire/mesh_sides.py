@@ -23,13 +23,7 @@ class CallerSession(Session[S]):
     @property
     def open_to_calls(self) -> bool:
         """True when a stream may be opened now."""
-        peer = self.peer
-        return (
-            peer is not None
-            and not self.leaving
-            and len(self.streams) < peer.max_streams
-            and self.last < MAX_STREAM
-        )
+        return len(self.streams) < self.capacity
 
     def open(self, stream: S) -> int:
         """Give ``stream`` its id and windows; its Request follows at once."""
@@ -40,6 +34,8 @@ class CallerSession(Session[S]):
         stream.credit = peer.window
         stream.room = self.limits.window
         self.streams[stream.id] = stream
+        if stream.id == MAX_STREAM:
+            self.capacity = 0
         return stream.id
 
     def send_request(self, stream: S, frame: Request) -> None:
