@@ -169,9 +169,9 @@ class CalleeConnection(Connection[Serving]):
         """Send a whole reply; it ends the stream."""
         body = reply.body
         assert isinstance(body, bytes)  # noqa: S101 - `fits` has said so
-        if self._send_head(serving, reply, len(body), body, end=True):
-            if serving.incoming is not None:
-                serving.break_off(_answered_early())
+        sent = self._send_head(serving, reply, len(body), body, end=True)
+        if sent and serving.incoming is not None:
+            serving.break_off(_answered_early())
 
     def announce(self, serving: Serving, reply: Reply) -> bool:
         """Send the head of a reply; False when that failed and the call with it."""

@@ -194,7 +194,7 @@ class Connection(asyncio.Protocol, Generic[M]):
         if self._timer is not None:
             self._timer.cancel()
         self._lost()
-        self._turns.fail(self.broken(reached=False))
+        self._turns.fail(lambda: self.broken(reached=False))
         self._dispatch.clear()
         if not self.gone.done():
             self.gone.set_result(None)

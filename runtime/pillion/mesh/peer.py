@@ -104,9 +104,9 @@ class Peer:
         if len(self.connections) == 1:
             connection = self.connections[0]
             streams = len(connection.calls.streams)
-            if streams < self._grow_at and streams < connection.calls.capacity:
-                if not connection.congested:
-                    return connection
+            room = min(self._grow_at, connection.calls.capacity)
+            if streams < room and not connection.congested:
+                return connection
         return self._pick()
 
     def _pick(self) -> CallerConnection | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 
 from pillion.errors import Failure, TimedOut
 from pillion.inline import Waiter
@@ -47,10 +48,10 @@ class Turns:
         while waiting and not self.paused:
             waiting.popleft().set(None)
 
-    def fail(self, failure: Failure) -> None:
-        """Turn away those that wait."""
+    def fail(self, failure: Callable[[], Failure]) -> None:
+        """Turn away those that wait, each with a failure of its own."""
         while self._waiting:
-            self._waiting.popleft().fail(failure)
+            self._waiting.popleft().fail(failure())
 
 
 async def wait_in(

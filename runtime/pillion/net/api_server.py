@@ -11,6 +11,7 @@ import hmac
 import logging
 import random
 import re
+import socket
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -105,8 +106,15 @@ class ApiServer:
         """
         loop = asyncio.get_running_loop()
         path.unlink(missing_ok=True)
-        server = await loop.create_unix_server(self._connection, str(path), backlog=1024)
-        path.chmod(0o600)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            # Its mode is set before it listens, so there is no moment in which others get in.
+            listener.bind(str(path))
+            path.chmod(0o600)
+            server = await loop.create_unix_server(self._connection, sock=listener, backlog=1024)
+        except BaseException:
+            listener.close()
+            raise
         self._servers.append(server)
 
     @property

@@ -39,7 +39,7 @@ REASONS = {
 }
 STATUS_LINES = {
     status: b"HTTP/1.1 %d %b\r\n" % (status, REASONS.get(status, b"Status"))
-    for status in range(100, 600)
+    for status in range(100, 1000)
 }
 
 

@@ -113,8 +113,8 @@ def test_open_loop_charges_for_waiting() -> None:
         rate=100,
         seconds=0.5,
     )
-    # Thirty of sixty were due during the pause and waited 150 ms on average; a generator that
-    # counts from the sending would see a single slow request.
+    # Thirty of fifty fell due during the pause; a generator that counts from the sending would
+    # see a single slow request.
     assert outcome.requests == 50
     assert outcome.p99 >= 0.29
     assert outcome.p50 >= 0.005

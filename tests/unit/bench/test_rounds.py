@@ -68,10 +68,10 @@ def test_ratios_pair_the_rounds() -> None:
     """Each round is compared with its own partner."""
     record = Record(
         [
-            sample("nginx", pair=10e-6),
-            sample("pillion", pair=20e-6),
-            sample("nginx", pair=100e-6),
-            sample("pillion", pair=300e-6),
+            sample("nginx", pair=1.0),
+            sample("pillion", pair=2.0),
+            sample("nginx", pair=8.0),
+            sample("pillion", pair=24.0),
         ]
     )
     assert record.ratio("pillion", "nginx", CASE, "pair") == Spread(2.5, 2.0, 3.0)
