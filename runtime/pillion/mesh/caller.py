@@ -72,9 +72,9 @@ class Exchange(MeshStream):
         self._connection.freed()
 
     def unsent(self) -> None:
-        """Send no more of the request body; one that nobody has read yet stays the caller's."""
+        """Send no more of the request body and let go of it."""
         body = self.stop_sending()
-        if body is not None and body.started:
+        if body is not None:
             body.close()
 
     def sent(self, _value: object, error: BaseException | None) -> None:

@@ -157,11 +157,12 @@ class RequestReader:
             if not key.endswith(b"-bin"):
                 self._request.headers.append((name, value))
         elif rule == NOTE:
-            setattr(self._request, key.decode(), value)
+            setattr(self._request, key.decode(), value.strip())
             self._request.headers.append((name, value))
         elif rule == FRAME:
             self._framing(key, value)
         elif rule != DROP:
+            value = value.strip()  # the lexer leaves what stands before the line's end
             before = getattr(self._request, rule)
             setattr(self._request, rule, before + b", " + value if before else value)
 
