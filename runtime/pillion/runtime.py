@@ -97,6 +97,7 @@ class Runtime:
         self.listener: MeshListener
         self.api: ApiServer
         self._registration: Registration | None = None
+        self._membership = AsyncExitStack()
         self._health_changed = asyncio.Event()
 
     # Health.
@@ -132,7 +133,8 @@ class Runtime:
             await self._open_mesh(stack, registry, tls)
             await self._open_api(stack)
             instance = await self._listen_to_peers()
-            self._registration = await stack.enter_async_context(
+            await stack.enter_async_context(self._membership)
+            self._registration = await self._membership.enter_async_context(
                 registry.registered(instance, self.options.lease)
             )
             self._write_run_file(stack, instance)
@@ -331,11 +333,23 @@ class Runtime:
             await asyncio.sleep(SWEEP)
             self.directory.sweep()
 
+    async def serve_on(self, seconds: float) -> None:
+        """Go on for ``seconds``, or until the app is no longer well."""
+        log.info("serving on for up to %g s", seconds)
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and (  # noqa: ASYNC110 - time and health end it alike
+            self.app.healthy or not self.options.app_port
+        ):
+            await asyncio.sleep(0.1)
+
     async def drain(self) -> None:
         """Finish what is in flight and take nothing new."""
         seconds = self.options.graceful_shutdown
         self.draining = True
         log.info("draining for up to %g s", seconds)
+        # First of all the others are told, so that nothing new is on its way while this drains.
+        self._registration = None
+        await self._membership.aclose()
         async with asyncio.TaskGroup() as group:
             group.create_task(self.listener.drain(seconds))
             group.create_task(self.api.drain(seconds))
@@ -362,8 +376,7 @@ async def run(
         ready(runtime)
         await runtime.stopping.wait()
         if options.block_shutdown > 0:
-            log.info("serving on for %g s", options.block_shutdown)
-            await asyncio.sleep(options.block_shutdown)
+            await runtime.serve_on(options.block_shutdown)
         await runtime.drain()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import time
 from collections import Counter
 
@@ -77,6 +78,38 @@ async def test_a_clean_exit_takes_no_call_with_it(machine: Machine) -> None:
             await eventually(lambda: answers["stays"] > 50, "the other goes on")
             stop.set()
         assert answers["goes"] == gone
+
+
+async def test_an_instance_that_drains_is_left_at_once(machine: Machine) -> None:
+    """While a last call is in flight on it, nobody finds an instance that was told to stop."""
+    asked, release = asyncio.Event(), asyncio.Event()
+
+    async def slow(connection: AppConnection) -> None:
+        await connection.request()
+        asked.set()
+        await release.wait()
+        await connection.reply(200, b"last")
+
+    async with app_running(slow) as app:
+        going = await machine.runtime("callee", app_port=app.port)
+        caller, other = await machine.runtime("caller"), await machine.runtime("other")
+        async with asyncio.TaskGroup() as group:
+            last = group.create_task(caller.invoke("callee", "x", method="POST"))
+            await asyncio.wait_for(asked.wait(), 5.0)
+            going.command.send(signal.SIGTERM)
+            await eventually(lambda: "draining" in going.command.err, "the drain")
+            began = time.monotonic()
+
+            async def unknown() -> bool:
+                reply = await other.invoke("callee", "x")
+                return reply.header("x-pillion-reason") == b"no-instance"
+
+            await poll(unknown, "it is left")
+            # The call itself waits half a second for an instance to appear.
+            assert time.monotonic() - began < 1.0
+            release.set()
+        assert last.result().body == b"last"
+        assert await asyncio.to_thread(going.command.wait, 10.0) == 0
 
 
 async def test_a_killed_instance_costs_no_idempotent_call(machine: Machine) -> None:

@@ -42,8 +42,8 @@ class ReplySink(Protocol):
 class ReplyReader:
     """Reads replies off one connection, one for each :meth:`expect`.
 
-    ``limit`` bounds the bytes of one head, each value counted as if one space stood before it, and
-    as many again around a chunked body's content. ``keep_alive`` says, after a reply, whether the
+    ``limit`` bounds the bytes of one header block, give or take the status line, and as many again
+    around a chunked body's content. ``keep_alive`` says, after a reply, whether the
     peer keeps the connection.
     """
 
@@ -98,6 +98,8 @@ class ReplyReader:
         Raises:
             Refused: it is no HTTP/1.1 reply, its head is too large, or it answers nothing.
         """
+        if self._ended:
+            raise _surplus()
         self._unseen += len(data)
         try:
             self._parser.feed_data(data)
@@ -128,7 +130,7 @@ class ReplyReader:
     def on_message_begin(self) -> None:
         """A reply begins."""
         if self._ended:
-            raise Refused(502, "malformed reply: bytes behind its end")
+            raise _surplus()
         self._reset()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -201,3 +203,7 @@ class ReplyReader:
 
     def _refuse_large(self) -> None:
         raise Refused(502, f"the reply's header block is over {self._limit} bytes")
+
+
+def _surplus() -> Refused:
+    return Refused(502, "malformed reply: bytes behind its end")

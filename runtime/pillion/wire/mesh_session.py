@@ -107,7 +107,7 @@ class Session(Generic[S]):
         "streams",
     )
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, max_streams: int) -> None:
         self.limits = limits
         self.peer: Hello | None = None
         self.streams: dict[int, S] = {}
@@ -132,7 +132,7 @@ class Session(Generic[S]):
             Hello(
                 REVISION,
                 limits.window,
-                limits.max_streams,
+                max_streams,
                 limits.max_payload,
                 limits.max_head,
             ),

@@ -16,7 +16,7 @@ class CallerSession(Session[S]):
     __slots__ = ()
 
     def __init__(self, limits: Limits) -> None:
-        super().__init__(limits)
+        super().__init__(limits, 0)
         self._handlers[Response] = self._response
         self._handlers[Stop] = self._stop
 
@@ -86,7 +86,7 @@ class CalleeSession(Session[S]):
     __slots__ = ("_accept", "_taken")
 
     def __init__(self, limits: Limits, accept: Callable[[], S]) -> None:
-        super().__init__(limits)
+        super().__init__(limits, limits.max_streams)
         self._accept = accept
         self._taken = 0
         self._handlers[Request] = self._request

@@ -123,6 +123,8 @@ async def test_a_storm_leaves_nothing_behind(mesh: Mesh, seed: int) -> None:
         breaking.cancel()
     assert storm.succeeded > 30
     assert storm.failed > 0
+    assert listener.counters.protocol_errors == 0
+    assert peers.counters.protocol_errors == 0
     assert peers.streams_open == 0
     await until(lambda: listener.streams_open == 0)
     for _ in range(50):
