@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from pillion.layers.directory import Directory
 from pillion.logs import configure
 from pillion.mesh.listener import MeshListener
 from pillion.mesh.pool import Peers
+from pillion.mesh.settings import Settings
 from pillion.net.api_connection import Limits
 from pillion.net.api_server import ApiServer, addresses
 from pillion.net.app_channel import AppChannel
@@ -48,11 +49,14 @@ from pillion.policy.balance import PICKERS, EndpointSet
 from pillion.registry import find
 from pillion.resources import Resources, load
 from pillion.wheel import Wheel
+from pillion.wire.mesh_session import Limits as MeshLimits
 
 log = logging.getLogger("pillion.runtime")
 
 CERTIFICATE_LIFETIME = 3600.0
 """Seconds that a workload certificate is good for."""
+MESH_HEAD = 64 * 1024
+"""Bytes of a frame beside its body that every runtime takes."""
 SWEEP = 30.0
 """Seconds between two looks for watches that nobody needs."""
 FORCED_EXIT = 0.1
@@ -116,8 +120,8 @@ class Runtime:
         else:
             asyncio.get_running_loop().call_later(FORCED_EXIT, self.stopping.set)
 
-    async def _send(self, instance: Instance, call: Call) -> Reply:
-        return await self.peers.call(instance, call)
+    def _send(self, instance: Instance, call: Call) -> Awaitable[Reply]:
+        return self.peers.call(instance, call)
 
     # Opening.
 
@@ -174,12 +178,16 @@ class Runtime:
             self.outbound.forget,
         )
         await stack.enter_async_context(self.directory)
+        # What the local API lets in must fit a frame, with what the runtime adds to it.
+        head = max(MESH_HEAD, options.read_buffer_size + MESH_HEAD // 2)
+        settings = Settings(limits=MeshLimits(max_head=head))
         self.peers = Peers(
             ssl_context=tls.client,
             identify=tls.peer,
             trust_domain=options.trust_domain,
             wheel=self.wheel,
             on_broken=self.directory.broken,
+            settings=settings,
         )
         stack.push_async_callback(self.peers.aclose)
         self.listener = MeshListener(
@@ -188,6 +196,7 @@ class Runtime:
             identify=tls.peer,
             accepts=(options.namespace, options.app_id),
             wheel=self.wheel,
+            settings=settings,
         )
         stack.push_async_callback(self.listener.aclose)
 

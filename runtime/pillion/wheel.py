@@ -23,14 +23,18 @@ TICK = 0.01
 class Timer:
     """One scheduled call; :meth:`cancel` is idempotent."""
 
-    __slots__ = ("callback",)
+    __slots__ = ("callback", "slot")
 
-    def __init__(self, callback: Callable[[], None]) -> None:
+    def __init__(self, callback: Callable[[], None], slot: set[Timer] | None) -> None:
         self.callback: Callable[[], None] | None = callback
+        self.slot = slot
 
     def cancel(self) -> None:
-        """Forget the call; the slot is swept when its tick comes."""
+        """Forget the call, and let go of all it holds."""
         self.callback = None
+        slot, self.slot = self.slot, None
+        if slot is not None:
+            slot.discard(self)
 
 
 class Wheel:
@@ -48,7 +52,7 @@ class Wheel:
     ) -> None:
         self._clock = clock
         self._loop = loop
-        self._slots: dict[int, list[Timer]] = {}
+        self._slots: dict[int, set[Timer]] = {}
         self._ticks: list[int] = []
         self._handle: asyncio.TimerHandle | None = None
         self._next = math.inf
@@ -59,18 +63,17 @@ class Wheel:
 
     def at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Call back at ``when``, on the wheel's clock; a time in the past fires next turn."""
-        timer = Timer(callback)
         if when == math.inf:
-            return timer
+            return Timer(callback, None)
         tick = int(when / TICK) + 1
         slot = self._slots.get(tick)
         if slot is None:
-            self._slots[tick] = [timer]
+            slot = self._slots[tick] = set()
             heappush(self._ticks, tick)
             if tick < self._next:
                 self._arm(tick)
-        else:
-            slot.append(timer)
+        timer = Timer(callback, slot)
+        slot.add(timer)
         return timer
 
     def turn(self) -> None:
@@ -82,7 +85,8 @@ class Wheel:
         while ticks and ticks[0] <= now:
             due += self._slots.pop(heappop(ticks))
         for timer in due:
-            callback, timer.callback = timer.callback, None
+            # One that an earlier callback has cancelled meanwhile is not called.
+            callback, timer.callback, timer.slot = timer.callback, None, None
             if callback is not None:
                 try:
                     callback()

@@ -115,9 +115,9 @@ class RawClient:
             return reply
         if coding is not None:
             assert coding == b"chunked"
-            async for chunk in self.chunks():
-                reply.body += chunk
-                reply.chunks.append(len(chunk))
+            chunks = [chunk async for chunk in self.chunks()]
+            reply.body = b"".join(chunks)
+            reply.chunks = [len(chunk) for chunk in chunks]
         elif length is not None:
             body = self.reader.readexactly(int(length))
             reply.body = await asyncio.wait_for(body, PATIENCE)

@@ -135,7 +135,7 @@ def balance(
         try:
             reply = await send(endpoint.instance, call)
         except Failure as failure:
-            if failure.retryable or isinstance(failure, TimedOut):
+            if failure.retryable or (failure.reached and isinstance(failure, TimedOut)):
                 ended = clock()
                 endpoint.finished(ended, ended - now, failed=True)
             else:

@@ -146,9 +146,7 @@ class Connection(asyncio.Protocol, Generic[M]):
         self._transport.set_write_buffer_limits(high=self.settings.write_high)
         self.address = _address(transport)
         try:
-            self.identity = self._identify(transport.get_extra_info("ssl_object"))
-            self._check_tls(transport.get_extra_info("ssl_object"))
-            self._admit(self.identity)
+            self._check_peer(transport.get_extra_info("ssl_object"))
         except Failure as failure:
             self.cause = failure.message
             self._refused(failure)
@@ -336,11 +334,20 @@ class Connection(asyncio.Protocol, Generic[M]):
             self.wrote()
         self._timer = self.wheel.after(self._delay, self._tick)
 
-    def _check_tls(self, tls: ssl.SSLObject) -> None:
+    def _check_peer(self, tls: ssl.SSLObject) -> None:
         if tls.selected_alpn_protocol() != PROTOCOL or tls.version() != "TLSv1.3":
             raise NotAllowed(
                 f"{self.address} does not speak {PROTOCOL} over TLS 1.3", reason="peer-protocol"
             )
+        try:
+            self.identity = self._identify(tls)
+        except Failure:
+            raise
+        except Exception as error:
+            raise NotAllowed(
+                f"{self.address} cannot be identified: {describe(error)}", reason="peer-identity"
+            ) from error
+        self._admit(self.identity)
 
 
 def _address(transport: asyncio.BaseTransport) -> str:

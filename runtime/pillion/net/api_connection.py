@@ -315,7 +315,8 @@ class ApiConnection(asyncio.Protocol):
         if self._is_last(exchange) or (request.http10 and _ends_with_connection(reply)):
             # The client is told, so it happens, whatever changes until the reply is written.
             request.keep_alive = False
-        await self._writer.send(request, reply, last=not request.keep_alive)
+        if not self._writer.write(request, reply, last=not request.keep_alive):
+            await self._writer.send(request, reply, last=not request.keep_alive)
 
     def _is_last(self, exchange: Exchange) -> bool:
         return (
@@ -358,7 +359,8 @@ class ApiConnection(asyncio.Protocol):
         incoming, self._input = self._input, None
         if incoming is not None and incoming.stream is not None:
             incoming.stream.fail(_as_failure(refusal))
-        if self._current is None:
+        # Failing the body may have had its request answered, and the connection ended, already.
+        if self._current is None and not self._over:
             self._say_refusal()
 
     def _say_refusal(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Protocol, cast
 
 from pillion.body import Body, BodyStream
@@ -116,7 +117,8 @@ class ClientConnection(asyncio.Protocol):
             self._send_stream(
                 transport, request_head(method, target, headers, host_line, _framing(body)), body
             )
-        self._timer = self._wheel.at(deadline, self._timed_out)
+        if deadline != math.inf:
+            self._timer = self._wheel.at(deadline, self._timed_out)
         try:
             return await head
         except BaseException:

@@ -52,25 +52,32 @@ class ReplyWriter:
         if writable is not None:
             writable.set(None)
 
-    async def send(self, request: Request, reply: Reply, *, last: bool) -> None:
-        """Write ``reply``; ``last`` says that the connection ends behind it."""
-        if self._writable is not None:
-            await self._writable
+    def write(self, request: Request, reply: Reply, *, last: bool) -> bool:
+        """Write ``reply`` if that needs no waiting, and tell whether it did.
+
+        ``last`` says that the connection ends behind it.
+        """
         body = reply.body
-        if last:
-            tail = b"Connection: close\r\n"
-        elif request.http10:
-            tail = b"Connection: keep-alive\r\n"
-        else:
-            tail = b""
+        if self._writable is not None:
+            return False
         if request.method == b"HEAD" or reply.status in (204, 304):
+            tail = _connection(request, last=last)
             self._transport.write(reply_head(reply.status, reply.headers, _bodiless(reply), tail))
             discard(body)
-        elif isinstance(body, bytes):
-            length = b"Content-Length: %d\r\n" % len(body)
-            self._transport.write(reply_head(reply.status, reply.headers, length, tail) + body)
-        else:
-            await self._send_stream(request, reply, body, tail)
+            return True
+        if not isinstance(body, bytes):
+            return False
+        framing = b"Content-Length: %d\r\n%b" % (len(body), _connection(request, last=last))
+        self._transport.write(reply_head(reply.status, reply.headers, framing) + body)
+        return True
+
+    async def send(self, request: Request, reply: Reply, *, last: bool) -> None:
+        """Write ``reply``, waiting for the client and for the body."""
+        if self._writable is not None:
+            await self._writable
+        if self.write(request, reply, last=last) or isinstance(reply.body, bytes):
+            return
+        await self._send_stream(request, reply, reply.body, _connection(request, last=last))
 
     async def _send_stream(
         self, request: Request, reply: Reply, body: BodyStream, tail: bytes
@@ -111,6 +118,12 @@ class ReplyWriter:
             self._watch()
         else:
             self._transport.abort()
+
+
+def _connection(request: Request, *, last: bool) -> bytes:
+    if last:
+        return b"Connection: close\r\n"
+    return b"Connection: keep-alive\r\n" if request.http10 else b""
 
 
 def _bodiless(reply: Reply) -> bytes:

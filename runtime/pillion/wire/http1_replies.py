@@ -7,7 +7,7 @@ from typing import Protocol
 import httptools
 
 from pillion.call import Headers
-from pillion.wire.http1 import Refused, connection_tokens
+from pillion.wire.http1 import Refused, connection_tokens, without_named
 
 REPLY_DROPPED = frozenset(
     {
@@ -149,7 +149,7 @@ class ReplyReader:
                 raise Refused(502, "malformed reply: transfer-encoding")
             self._chunked = True
         elif key == b"connection":
-            self._connection += b"," + value
+            self._connection = self._connection + b"," + value if self._connection else value
         elif key not in REPLY_DROPPED:
             self._headers.append((name, value))
 
@@ -163,9 +163,8 @@ class ReplyReader:
         self.informational = status < 200
         if self.informational:
             return
-        tokens = connection_tokens(self._connection) if self._connection else frozenset()
-        if tokens:
-            self._headers = [pair for pair in self._headers if pair[0].lower() not in tokens]
+        tokens = connection_tokens(self._connection)
+        self._headers = without_named(self._headers, tokens)
         bodiless = self._head or status in (204, 304)
         self._until_close = not bodiless and self._length is None and not self._chunked
         if self._parser.get_http_version() == "1.1":

@@ -7,7 +7,7 @@ from typing import Protocol
 import httptools
 
 from pillion.operation import Request
-from pillion.wire.http1 import Refused, connection_tokens, split_target
+from pillion.wire.http1 import Refused, connection_tokens, split_target, without_named
 
 DROP, FRAME, NOTE = "-", "#", "+"
 HEADER_RULES: dict[bytes, str] = {
@@ -33,6 +33,7 @@ HEADER_RULES: dict[bytes, str] = {
     # Looked at, and forwarded.
     b"authorization": NOTE,
     b"origin": NOTE,
+    b"accept": NOTE,
     # Taken out of the list, into the attribute named here.
     b"dapr-app-id": "app_id",
     b"dapr-api-token": "token",
@@ -187,15 +188,14 @@ class RequestReader:
             self._refuse("host")
         if request.method == b"CONNECT":
             self._refuse("method CONNECT")
-        tokens = connection_tokens(self._connection) if self._connection else frozenset()
+        tokens = connection_tokens(self._connection)
         if version == "1.0":
             request.http10 = True
             request.expects_continue = False
             request.keep_alive = b"keep-alive" in tokens
         elif tokens:
             request.keep_alive = b"close" not in tokens
-        if tokens:
-            request.headers = [pair for pair in request.headers if pair[0].lower() not in tokens]
+        request.headers = without_named(request.headers, tokens)
         request.path, request.query = split_target(self._url)
         self._unasked = self._parser.should_upgrade() and request.length != 0
         self._sink.request_started(request)
@@ -235,7 +235,7 @@ class RequestReader:
         elif key == b"host":
             self._hosts += 1
         elif key == b"connection":
-            self._connection += b"," + value
+            self._connection = self._connection + b"," + value if self._connection else value
         elif key == b"transfer-encoding":
             self._transfer_encoding += b"," + value if self._transfer_encoding else value
         elif value.lower() == b"100-continue":

@@ -69,6 +69,16 @@ async def test_a_client_without_an_identity_is_refused(
     assert "is not an identity" in lines[0].getMessage()
 
 
+async def test_a_client_that_cannot_be_identified_is_refused(mesh: Mesh) -> None:
+    """An error while the identity is read lets nobody in."""
+    listener, orders = await mesh.listen(answer)
+    _, context = mesh.authority.contexts("spiffe:")
+    with pytest.raises(Unavailable):
+        await mesh.peers(context=context).call(orders, call())
+    assert listener.counters.connections_refused == 1
+    assert listener.connections_open == 0
+
+
 async def test_a_client_without_tls_is_refused(mesh: Mesh) -> None:
     """Plain bytes on the port end the connection."""
     listener, orders = await mesh.listen(answer)
