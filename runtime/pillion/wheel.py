@@ -25,7 +25,7 @@ class Timer:
 
     __slots__ = ("callback", "slot")
 
-    def __init__(self, callback: Callable[[], None], slot: set[Timer] | None) -> None:
+    def __init__(self, callback: Callable[[], None], slot: dict[Timer, None] | None) -> None:
         self.callback: Callable[[], None] | None = callback
         self.slot = slot
 
@@ -34,7 +34,7 @@ class Timer:
         self.callback = None
         slot, self.slot = self.slot, None
         if slot is not None:
-            slot.discard(self)
+            slot.pop(self, None)
 
 
 class Wheel:
@@ -52,7 +52,7 @@ class Wheel:
     ) -> None:
         self._clock = clock
         self._loop = loop
-        self._slots: dict[int, set[Timer]] = {}
+        self._slots: dict[int, dict[Timer, None]] = {}
         self._ticks: list[int] = []
         self._handle: asyncio.TimerHandle | None = None
         self._next = math.inf
@@ -68,12 +68,12 @@ class Wheel:
         tick = int(when / TICK) + 1
         slot = self._slots.get(tick)
         if slot is None:
-            slot = self._slots[tick] = set()
+            slot = self._slots[tick] = {}
             heappush(self._ticks, tick)
             if tick < self._next:
                 self._arm(tick)
         timer = Timer(callback, slot)
-        slot.add(timer)
+        slot[timer] = None
         return timer
 
     def turn(self) -> None:
