@@ -314,7 +314,6 @@ class ClientConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
         self._transport = None
-        self.resume_writing()
         self._owner.connection_closed(self)
         if not self._replied:
             self._break(
@@ -324,6 +323,8 @@ class ClientConnection(asyncio.Protocol):
                     reached=self._written,
                 )
             )
+        # Last, when nobody waits any more: a closed transport must not be written to.
+        self.resume_writing()
 
     def pause_writing(self) -> None:
         """The peer reads slower than it is written to."""

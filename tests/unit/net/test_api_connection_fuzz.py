@@ -68,7 +68,8 @@ async def attempt(api, data: bytes, places: list[int], leaving: str) -> None:
     """Send ``data`` in pieces on a connection of its own, and leave."""
     async with connected(api.port) as client:
         for piece in cut(data, places):
-            client.writer.write(piece)
+            if not client.writer.is_closing():
+                client.writer.write(piece)
             await asyncio.sleep(0)
         if leaving == "half-close":
             client.half_close()
