@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
+import ssl
 import time
 from collections import Counter
 
@@ -12,6 +14,11 @@ import pytest
 from tests.support.conditions import eventually
 from tests.support.runtimes import Machine, Runtime, poll
 from tests.support.scripted_app import AppConnection, ScriptedApp, answering, app_running
+
+from pillion.call import Identity
+from pillion.home import Home
+from pillion.identity.authority import Authority
+from pillion.identity.tls import MeshTls
 
 pytestmark = pytest.mark.anyio
 
@@ -202,20 +209,31 @@ async def test_namespaces_and_homes_do_not_meet(
 async def test_another_authority_is_refused_and_counted(
     machine: Machine, echo: ScriptedApp, tmp_path
 ) -> None:
-    """A runtime of another home that finds the port gets nothing: one line, one count."""
+    """Whoever shows a certificate of another home gets nothing: one line, one count."""
     callee = await machine.runtime("callee", app_port=echo.port)
-    elsewhere = Machine(tmp_path / "elsewhere")
-    try:
-        stranger = await elsewhere.runtime("stranger")
-        reader, writer = await asyncio.open_connection("127.0.0.1", callee.run_file.mesh_port)
-        writer.write(b"GET / HTTP/1.1\r\n\r\n")
-        assert await asyncio.wait_for(reader.read(), 8.0) is not None
+
+    def stranger() -> MeshTls:
+        authority = Authority.open(Home.locate(tmp_path / "elsewhere"), "public")
+        identity = Identity("public", "default", "caller")
+        credentials = authority.issue(identity, lifetime=60.0)
+        # It trusts our authority, so only our side can refuse.
+        ours = Authority.open(Home.locate(machine.home), "public")
+        return MeshTls(identity, credentials, authority.roots + ours.roots)
+
+    tls = await asyncio.to_thread(stranger)
+    before = await callee.metric("pillion_mesh_refused_total", direction="in")
+    with contextlib.suppress(ssl.SSLError, ConnectionError):
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", callee.run_file.mesh_port, ssl=tls.client
+        )
+        # TLS 1.3: the client learns of its refusal with the first read.
+        assert await asyncio.wait_for(reader.read(), 5.0) == b""
         writer.close()
 
-        async def counted() -> bool:
-            return await callee.metric("pillion_mesh_refused_total", direction="in") >= 1
+    async def counted() -> bool:
+        refused = await callee.metric("pillion_mesh_refused_total", direction="in")
+        return refused == before + 1
 
-        await poll(counted, "the refusal is counted")
-        assert stranger.command.process.poll() is None
-    finally:
-        await elsewhere.close()
+    await poll(counted, "the refusal is counted")
+    lines = [line for line in callee.command.err.splitlines() if "refused" in line]
+    assert len(lines) == 1, callee.command.err
