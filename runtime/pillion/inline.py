@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -84,7 +84,7 @@ class Waiter(Generic[T]):
         """Return the value, or raise the error."""
         if self._error is not None:
             raise self._error
-        return cast("T", self._value)
+        return self._value  # type: ignore[return-value] # there is one when it is done
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         """Return the running loop, as asyncio.Future does."""
