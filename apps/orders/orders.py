@@ -40,7 +40,7 @@ class Order:
 
 
 @app.call("orders/{id}", methods=["PUT"])
-async def place(id: str, item: str = "saddle") -> Order:  # noqa: A002 - the name in the path
+async def place(id: str, item: str = "saddle") -> Order:
     """Take an order; idempotent, like the reservation behind it."""
     await asyncio.sleep(WORK)
     reservation = await app.client.invoke(

@@ -11,7 +11,7 @@ import h11
 from anyio.abc import ByteStream, SocketAttribute
 
 from pillion_sdk.environment import Endpoint
-from pillion_sdk.headers import RawHeaders
+from pillion_sdk.headers import HOP_BY_HOP, RawHeaders
 from pillion_sdk.pool import ConnectionBroken
 
 READ_SIZE = 64 * 1024
@@ -111,7 +111,8 @@ class Connection:
         while True:
             event = await self._next()
             if isinstance(event, h11.Response):
-                return event.status_code, list(event.headers)
+                fields = [pair for pair in event.headers if pair[0] not in HOP_BY_HOP]
+                return event.status_code, fields
 
     async def read(self) -> bytes:
         """Return the next chunk of the reply's body; empty at its end.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from typing import TypeAlias
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import anyio
 
@@ -12,16 +12,22 @@ from pillion_sdk.handler import Handler
 from pillion_sdk.headers import Headers
 from pillion_sdk.inbound import CallerGone, Inbound
 from pillion_sdk.log import log_failure
-from pillion_sdk.problems import ErrorTable, Problem
+from pillion_sdk.outbound import Outbound
+from pillion_sdk.problems import ErrorTable, Problem, TooLarge
 from pillion_sdk.request import Request, handling, raw_path
-from pillion_sdk.response import Response, aclose, problem_response
+from pillion_sdk.response import problem_response
 from pillion_sdk.routing import RouteTable
 
 UNEXPECTED = "pillion_sdk.unexpected"
 """An ASGI extension: a list that collects exceptions answered with 500, for the test client."""
 
 
-_OnWait: TypeAlias = Callable[[], None]
+@dataclass(frozen=True, slots=True)
+class _Exchange:
+    handler: Handler
+    request: Request
+    inbound: Inbound
+    outbound: Outbound
 
 
 class Dispatcher:
@@ -41,30 +47,27 @@ class Dispatcher:
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request of an ASGI server."""
-        exchange = _Exchange(scope, send)
-        headers = Headers(scope["headers"])
+        method: str = scope["method"]
+        outbound = Outbound(send, method)
         try:
-            handler, path_params = self._routes.find(scope["method"], raw_path(scope))
-            inbound = Inbound(receive, headers, scope.get("http_version", "1.1"), handler.max_body)
+            handler, path_params = self._routes.find(method, raw_path(scope))
         except Problem as problem:
-            await exchange.send(problem_response(problem))
+            await outbound.send(problem_response(problem))
             return
+        headers = Headers(scope["headers"])
+        inbound = Inbound(receive, headers, scope.get("http_version", "1.1"), handler.max_body)
         request = Request(scope, headers, path_params, inbound)
-        if not handler.reads_body:
-            inbound.discard()
         with handling(request):
-            await self._serve_cancellable(exchange, handler, request, inbound)
+            await self._answer_until_hang_up(_Exchange(handler, request, inbound, outbound))
 
-    async def _serve_cancellable(
-        self, exchange: _Exchange, handler: Handler, request: Request, inbound: Inbound
-    ) -> None:
+    async def _answer_until_hang_up(self, exchange: _Exchange) -> None:
         """Answer, and give up when the caller hangs up before the answer is complete."""
         failure: Exception | None = None
         async with anyio.create_task_group() as tasks:
             listening = False
 
             async def cancel_on_hang_up() -> None:
-                await inbound.hang_up()
+                await exchange.inbound.hang_up()
                 tasks.cancel_scope.cancel()
 
             def listen() -> None:
@@ -74,7 +77,7 @@ class Dispatcher:
                     tasks.start_soon(cancel_on_hang_up)
 
             try:
-                await self._answer(exchange, handler, request, listen)
+                await self._answer(exchange, listen)
             except Exception as error:  # noqa: BLE001 - raised again below, without a group around it
                 failure = error
             if listening:
@@ -82,65 +85,34 @@ class Dispatcher:
         if failure is not None:
             raise failure
 
-    async def _answer(
-        self, exchange: _Exchange, handler: Handler, request: Request, on_wait: _OnWait
-    ) -> None:
+    async def _answer(self, exchange: _Exchange, on_wait: Callable[[], None]) -> None:
+        handler, inbound = exchange.handler, exchange.inbound
         if self._threads is None:
             # Not before, because making one loads asyncio, which an import should not.
             self._threads = anyio.CapacityLimiter(self._thread_count)
         try:
-            response = await handler.answer(request, self._threads, on_wait)
+            inbound.check_length()
+            if not handler.reads_body:
+                inbound.discard()
+            response = await handler.answer(exchange.request, self._threads, on_wait)
         except CallerGone:
             return
         except Exception as error:  # noqa: BLE001 - the caller gets a status, the log the rest
-            response = await self._response_to(error, request)
+            problem = await self._problem_for(error, exchange.request)
+            response = problem_response(problem)
+            if isinstance(problem, TooLarge) and inbound.unread:
+                await exchange.outbound.refuse(response, inbound)
+                return
         if response.chunks is not None:
             on_wait()
-        await exchange.send(response)
+        await exchange.outbound.send(response)
 
-    async def _response_to(self, error: Exception, request: Request) -> Response:
+    async def _problem_for(self, error: Exception, request: Request) -> Problem:
         problem = self._errors.problem_for(error)
-        if problem is None:
-            await log_failure("%s %s failed", request.method, request.path, error=error)
-            unexpected = request.scope.get("extensions", {}).get(UNEXPECTED)
-            if unexpected is not None:
-                unexpected.append(error)
-            problem = Problem("the app failed to answer; its log says why")
-        return problem_response(problem)
-
-
-class _Exchange:
-    """The sending half of one ASGI request."""
-
-    __slots__ = ("_head", "_send")
-
-    def __init__(self, scope: Scope, send: Send) -> None:
-        self._send = send
-        self._head = scope["method"] == "HEAD"
-
-    async def send(self, response: Response) -> None:
-        await self._send(
-            {
-                "type": "http.response.start",
-                "status": response.status,
-                "headers": response.raw_headers(),
-            }
-        )
-        if response.chunks is not None:
-            await self._stream(response.chunks)
-            return
-        body = b"" if self._head else response.body
-        await self._send({"type": "http.response.body", "body": body})
-
-    async def _stream(self, chunks: AsyncIterator[bytes | str]) -> None:
-        try:
-            if not self._head:
-                async for chunk in chunks:
-                    data = chunk.encode() if isinstance(chunk, str) else chunk
-                    await self._send(
-                        {"type": "http.response.body", "body": data, "more_body": True}
-                    )
-        finally:
-            with anyio.CancelScope(shield=True):
-                await aclose(chunks)
-        await self._send({"type": "http.response.body", "body": b""})
+        if problem is not None:
+            return problem
+        await log_failure("%s %s failed", request.method, request.path, error=error)
+        unexpected = request.scope.get("extensions", {}).get(UNEXPECTED)
+        if unexpected is not None:
+            unexpected.append(error)
+        return Problem("the app failed to answer; its log says why")

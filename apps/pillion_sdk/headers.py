@@ -11,6 +11,11 @@ RawHeaders: TypeAlias = list[tuple[bytes, bytes]]
 HeaderSource: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
 """What a user may give for headers."""
 
+HOP_BY_HOP = frozenset(
+    {b"connection", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
+)
+"""Fields that end at their connection (RFC 9110 section 7.6.1)."""
+
 T = TypeVar("T")
 
 

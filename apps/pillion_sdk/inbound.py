@@ -17,6 +17,9 @@ from pillion_sdk.problems import TooLarge
 
 UNLIMITED = -1
 
+LINGER = 2.0
+"""Seconds that a body which is refused may go on."""
+
 
 class CallerGone(Exception):
     """The caller hung up before its body was complete; there is nobody to answer."""
@@ -32,7 +35,16 @@ class Inbound:
         limit: bytes the body may have, or UNLIMITED.
     """
 
-    __slots__ = ("_body", "_limit", "_over", "_over_event", "_receive", "_size", "_started")
+    __slots__ = (
+        "_body",
+        "_length",
+        "_limit",
+        "_over",
+        "_over_event",
+        "_receive",
+        "_size",
+        "_started",
+    )
 
     def __init__(self, receive: Receive, headers: Headers, http_version: str, limit: int) -> None:
         self._receive = receive
@@ -46,15 +58,19 @@ class Inbound:
         self._over = http_version.startswith("1") and (
             length == b"0" or (length is None and headers.find(b"transfer-encoding") is None)
         )
-        self._check(number(length) or 0)
+        self._length = number(length) or 0
+
+    def check_length(self) -> None:
+        """Refuse a body that is announced as too long before a byte of it is read.
+
+        Raises:
+            TooLarge: it is over the limit.
+        """
+        self._check(self._length)
 
     def _check(self, size: int) -> None:
         if size > self._limit:
-            raise TooLarge(
-                f"the body is over the limit of {self._limit} bytes",
-                # Nobody will read the rest, so the connection cannot be used again.
-                headers={"connection": "close"},
-            )
+            raise TooLarge(f"the body is over the limit of {self._limit} bytes")
 
     async def read(self) -> bytes:
         """Return the whole body; see Request.body."""
@@ -84,6 +100,22 @@ class Inbound:
                 self._finish()
             if chunk:
                 yield chunk
+
+    @property
+    def unread(self) -> bool:
+        """True while there is more of the body to come."""
+        return not self._over
+
+    async def drain(self) -> None:
+        """Drop what is left of the body, for as long as LINGER.
+
+        A sender that still sends when its connection closes may never see the answer: the kernel
+        resets a connection that is closed with bytes unread.
+        """
+        with anyio.move_on_after(LINGER):
+            while not self._over:
+                message = await self._receive()
+                self._over = message["type"] == "http.disconnect" or not message.get("more_body")
 
     def discard(self) -> None:
         """Say that nobody will read the body."""

@@ -10,7 +10,7 @@ from typing import Any, Self, TypeAlias, TypedDict
 from urllib.parse import quote, urlencode
 
 from pillion_sdk import values
-from pillion_sdk.headers import HeaderSource, RawHeaders, encode
+from pillion_sdk.headers import HOP_BY_HOP, HeaderSource, RawHeaders, encode
 from pillion_sdk.request import DEADLINE_HEADER, current_request
 from pillion_sdk.response import BYTES, JSON, TEXT, Response
 
@@ -21,6 +21,7 @@ IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
 """Methods that may be repeated (RFC 9110 section 9.2.2)."""
 
 _BARE_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
+_NOT_SENT = HOP_BY_HOP | {b"host", b"content-length", b"expect"}
 _PASSED_ON = (b"traceparent", b"tracestate", b"baggage")
 
 
@@ -146,7 +147,9 @@ def prepare(
     method = options.get("method", "POST").upper()
     headers: RawHeaders = []
     body = encode_body(options, headers)
-    join(headers, encode(options.get("headers")))
+    # Somebody may pass on all headers of a request; those about its connection stay behind.
+    given_headers = encode(options.get("headers"))
+    join(headers, [pair for pair in given_headers if pair[0] not in _NOT_SENT])
     remaining = _inherit(headers)
     timeout = min(timeout, remaining)
     query = "&".join(part for part in (given, encode_query(options.get("query"))) if part)

@@ -73,12 +73,19 @@ class Pool:
             if connection.reusable:
                 connection.reset()
                 self._idle.append(connection)
+                await self._close_old()
             else:
                 with anyio.CancelScope(shield=True):
                     await connection.aclose()
         finally:
             if self._room is not None:
                 self._room.release()
+
+    async def _close_old(self) -> None:
+        """Close what a burst left behind: the last one back is the first one out."""
+        oldest = self._idle[-1].idle_since - IDLE_LIMIT
+        while self._idle and self._idle[0].idle_since < oldest:
+            await self._idle.pop(0).aclose()
 
     async def aclose(self) -> None:
         """Close the connections that are idle."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
 from pillion_sdk import values
-from pillion_sdk.headers import Headers, HeaderSource, RawHeaders, encode
+from pillion_sdk.headers import HOP_BY_HOP, Headers, HeaderSource, RawHeaders, encode
 from pillion_sdk.problems import Problem
 
 T = TypeVar("T")
@@ -17,9 +17,8 @@ TEXT = b"text/plain; charset=utf-8"
 BYTES = b"application/octet-stream"
 EVENTS = b"text/event-stream"
 
-_PER_CONNECTION = frozenset(
-    {b"content-length", b"transfer-encoding", b"keep-alive", b"te", b"trailer", b"upgrade"}
-)
+# A response may ask for the end of its connection; what it says of its length is made anew.
+_NOT_SENT = (HOP_BY_HOP - {b"connection"}) | {b"content-length"}
 _BODYLESS = frozenset({204, 304})
 
 
@@ -79,7 +78,7 @@ class Response:
 
     def raw_headers(self) -> RawHeaders:
         """Return the header fields to send, without those that belong to one connection."""
-        kept = [pair for pair in self.headers.raw if pair[0] not in _PER_CONNECTION]
+        kept = [pair for pair in self.headers.raw if pair[0] not in _NOT_SENT]
         if self.chunks is None and self.status not in _BODYLESS:
             kept.append((b"content-length", b"%d" % len(self.body)))
         return kept

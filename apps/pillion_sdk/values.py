@@ -185,6 +185,8 @@ def json_reader(wanted: Any) -> BodyReader:
             return decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise BadValue(_lower(str(error))) from None
+        except RecursionError:
+            raise BadValue("nested too deeply") from None
 
     return read
 

@@ -16,8 +16,8 @@ import asyncio
 import hashlib
 import os
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -30,6 +30,9 @@ _PATH_LIMIT = 103
 _NAME_LENGTH = 32
 """Room for ``<pid>-<16 hex digits>``."""
 
+_FD_LINKS = Path("/proc/self/fd")
+"""Where Linux lets a socket address name a folder by its descriptor, however long its path is."""
+
 _TRIES = 3
 
 _DRAIN = 64
@@ -39,42 +42,50 @@ _DRAIN = 64
 class Doorbell:
     """The bell of one folder.
 
-    When the folder's path is too long for a socket address, its sockets live in
-    ``/tmp/pillion-<uid>/<hash of the path>`` instead; ``TMPDIR`` is not asked, because processes
-    that set it differently must still meet.
+    Where the folder's path is too long for a socket address, Linux reaches it through a descriptor.
+    Elsewhere its sockets live in ``/tmp/pillion-<uid>/<hash of the path>``; ``TMPDIR`` is not
+    asked, because processes that set it differently must still meet.
     """
 
     def __init__(self, folder: Path) -> None:
         self._borrowed: Path | None = None
-        if len(os.fsencode(folder)) + 1 + _NAME_LENGTH > _PATH_LIMIT:
+        self._long = len(os.fsencode(folder)) + 1 + _NAME_LENGTH > _PATH_LIMIT
+        if self._long and not _FD_LINKS.exists():
             digest = hashlib.sha256(os.fsencode(folder.absolute())).hexdigest()[:24]
             self._borrowed = Path(f"/tmp/pillion-{os.geteuid()}")  # noqa: S108 - checked in prepare
             folder = self._borrowed / digest
+            self._long = False
         self.folder = folder
-        self._prefix = os.fsencode(folder) + b"/"
         self._sender: socket.socket | None = None
+
+    @contextmanager
+    def reach(self) -> Iterator[bytes]:
+        """Give the folder, with a final slash, as a socket address can name it.
+
+        Raises:
+            OSError: there is no such folder.
+        """
+        if not self._long:
+            yield os.fsencode(self.folder) + b"/"
+            return
+        descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield b"%s/%d/" % (os.fsencode(_FD_LINKS), descriptor)
+        finally:
+            os.close(descriptor)
 
     def ring(self) -> None:
         """Wake every listener; never waits and never fails.
 
         Sockets that their process left behind when it was killed are removed on the way.
         """
-        try:
-            names = os.listdir(self._prefix)  # noqa: PTH208 - bytes, and a third of the time
-        except OSError:
-            return
-        sender = self._sender
-        if sender is None:
-            sender = self._sender = _datagram_socket()
-        for name in names:
-            path = self._prefix + name
-            try:
-                sender.sendto(b"\0", path)
-            except ConnectionRefusedError:
-                with suppress(OSError):
-                    os.unlink(path)  # noqa: PTH108 - a bytes path
-            except OSError:
-                continue  # full, so a ring is pending; or just closed
+        with suppress(OSError), self.reach() as prefix:
+            names = os.listdir(prefix)  # noqa: PTH208 - bytes, and a third of the time
+            sender = self._sender
+            if sender is None:
+                sender = self._sender = _datagram_socket()
+            for name in names:
+                _send(sender, prefix + name)
 
     def listen(self, heard: Callable[[], None]) -> Listener:
         """Call ``heard`` in the running loop after every ring, once for rings that came together.
@@ -151,13 +162,24 @@ class Listener:
         self._heard()
 
 
+def _send(sender: socket.socket, address: bytes) -> None:
+    try:
+        sender.sendto(b"\0", address)
+    except ConnectionRefusedError:
+        with suppress(OSError):
+            os.unlink(address)  # noqa: PTH108 - a bytes path
+    except OSError:
+        pass  # full, so a ring is pending; or just closed
+
+
 def _bind(bell: Doorbell) -> tuple[socket.socket, Path]:
     for _ in range(_TRIES):
         bell.prepare()
         path = bell.folder / f"{os.getpid()}-{os.urandom(8).hex()}"
         listener = _datagram_socket()
         try:
-            listener.bind(os.fsencode(path))
+            with bell.reach() as prefix:
+                listener.bind(prefix + os.fsencode(path.name))
             path.chmod(0o600)
         except FileNotFoundError:
             listener.close()  # another listener tidied the folder away just now

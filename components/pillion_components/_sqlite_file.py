@@ -26,6 +26,9 @@ _log = logging.getLogger(__name__)
 BUSY_TIMEOUT = 2.0
 """Seconds to wait for another process' lock before giving up."""
 
+OPEN_TIMEOUT = 5.0
+"""Seconds to wait while others open the file; each takes some milliseconds, one after the other."""
+
 _READ_TIMEOUT = 0.02
 """Readers wait for nothing but a writer's recovery, and they run in the loop."""
 
@@ -335,4 +338,12 @@ def _check(connection: sqlite3.Connection) -> None:
         raise error
 
 
-__all__ = ["BUSY_TIMEOUT", "Connections", "DatabaseFile", "Schema", "damaged", "primary"]
+__all__ = [
+    "BUSY_TIMEOUT",
+    "OPEN_TIMEOUT",
+    "Connections",
+    "DatabaseFile",
+    "Schema",
+    "damaged",
+    "primary",
+]

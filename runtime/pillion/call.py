@@ -132,7 +132,8 @@ Layer: TypeAlias = Callable[[Handler], Handler]
 
 def find(headers: Headers, name: bytes) -> bytes | None:
     """Return the first value of ``name``, which is lower case, or None."""
+    length = len(name)
     for key, value in headers:
-        if key.lower() == name:
+        if len(key) == length and key.lower() == name:
             return value
     return None

@@ -15,9 +15,9 @@ asks for ``asyncio.current_task()`` (``asyncio.timeout``, anyio): call that behi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -84,7 +84,7 @@ class Waiter(Generic[T]):
         """Return the value, or raise the error."""
         if self._error is not None:
             raise self._error
-        return cast("T", self._value)
+        return self._value  # type: ignore[return-value] # there is one when it is done
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         """Return the running loop, as asyncio.Future does."""
@@ -185,13 +185,9 @@ class Run(Generic[T]):
         self._on_done(value, error)
 
 
-async def in_task(awaitable: Awaitable[T]) -> T:
-    """Await something that needs a real ``asyncio.Task`` around it, from inside a Run.
+async def in_task(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine that needs a real ``asyncio.Task`` around it, from inside a Run.
 
     The task is awaited here and cancelled with the Run, so it has an owner.
     """
-
-    async def body() -> T:
-        return await awaitable
-
-    return await asyncio.get_running_loop().create_task(body())
+    return await asyncio.get_running_loop().create_task(coroutine)

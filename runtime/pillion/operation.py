@@ -35,12 +35,14 @@ class Request:
         token: ``dapr-api-token``.
         authorization: ``Authorization``; forwarded all the same.
         origin: ``Origin``; forwarded all the same.
+        accept: ``Accept``; forwarded all the same.
         traceparent, tracestate, baggage: trace context.
         deadline_ms: ``x-pillion-deadline-ms``.
         forwarded_for, forwarded_host, forwarded: what earlier proxies said.
     """
 
     __slots__ = (
+        "accept",
         "app_id",
         "authorization",
         "baggage",
@@ -86,6 +88,7 @@ class Request:
         self.token = b""
         self.authorization = b""
         self.origin = b""
+        self.accept = b""
         self.traceparent = b""
         self.tracestate = b""
         self.baggage = b""

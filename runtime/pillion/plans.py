@@ -126,8 +126,8 @@ class Outbound:
         return stacked(
             balance(app, self._send, self._wheel),
             self._telemetry(target),  # what the caller sees, retries included
-            deadline(),  # a spent deadline starts nothing
             retry(self._policy, RetryBudget(), self.retries, self._wheel),  # around the choice
+            # The mesh itself refuses a call whose deadline is spent.
         )
 
     def _telemetry(self, target: Target) -> Layer:

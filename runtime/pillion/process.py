@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from functools import lru_cache
 from pathlib import Path
+
+from pillion.node import node_id
 
 _DEAD = (b"Z", b"X")
 
@@ -29,7 +30,7 @@ def process_start(pid: int) -> str | None:
     fields = line.rpartition(b")")[2].split()
     if fields[0] in _DEAD:
         return None
-    return f"{node()}/{fields[19].decode()}"
+    return f"{node_id()}/{fields[19].decode()}"
 
 
 def same_process(pid: int, mark: str) -> bool | None:
@@ -38,22 +39,11 @@ def same_process(pid: int, mark: str) -> bool | None:
     Returns None when that cannot be known from here: it was started on this machine since its
     boot, but in another process id namespace (a container that shares the folder).
     """
-    boot, _, namespace = node().partition("/")
+    boot, _, namespace = node_id().partition("/")
     theirs = mark.split("/")
     if len(theirs) == 3 and theirs[0] == boot and theirs[1] != namespace:
         return None
     return bool(mark) and process_start(pid) == mark
-
-
-@lru_cache(maxsize=1)
-def node() -> str:
-    """Return ``<boot>/<process id namespace>``: where equal process ids mean equal processes."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-        namespace = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - not a path: pid:[4026531836]
-    except OSError:
-        return "/"
-    return f"{boot}/{namespace}"
 
 
 def _start_by_ps(pid: int) -> str | None:

@@ -9,16 +9,19 @@ the built-in types and never replace one.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import pkgutil
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from pillion.errors import Invalid
 from pillion.kinds.component import Component
+from pillion.nearest import did_you_mean
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "pillion.components"
 _PACKAGE = "pillion_components"
@@ -74,6 +77,9 @@ def _built_in() -> dict[str, str]:
 
 @cache
 def _third_party() -> dict[str, EntryPoint]:
+    # 70 ms of a start that may need nothing but built-in types.
+    from importlib.metadata import entry_points
+
     found: dict[str, EntryPoint] = {}
     for point in entry_points(group=GROUP):
         other = found.get(point.name)
@@ -126,9 +132,9 @@ def _is_component(value: object) -> bool:
 
 
 def _unknown(type_name: str) -> str:
-    nearest = difflib.get_close_matches(type_name, types(), n=1, cutoff=0.5)
-    if nearest:
-        return f"unknown component type {type_name}; did you mean {nearest[0]}?"
+    hint = did_you_mean(type_name, types())
+    if hint:
+        return f"unknown component type {type_name}{hint}"
     kind = type_name.split(".", 1)[0]
     choices = types(kind) or types()
     return f"unknown component type {type_name}; known are {', '.join(choices)}"

@@ -15,12 +15,9 @@ import signal
 import socket
 import sys
 import time
-import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from pillion.blocks.introspection import Introspection
 from pillion.blocks.invocation import Host, Invocation
@@ -45,6 +42,7 @@ from pillion.layers.directory import Directory
 from pillion.logs import configure
 from pillion.mesh.listener import MeshListener
 from pillion.mesh.pool import Peers
+from pillion.mesh.settings import Settings
 from pillion.net.api_connection import Limits
 from pillion.net.api_server import ApiServer, addresses
 from pillion.net.app_channel import AppChannel
@@ -60,11 +58,14 @@ from pillion.registry import find
 from pillion.reload import Reload
 from pillion.resources import Resources, load
 from pillion.wheel import Wheel
+from pillion.wire.mesh_session import Limits as MeshLimits
 
 log = logging.getLogger("pillion.runtime")
 
 CERTIFICATE_LIFETIME = 3600.0
 """Seconds that a workload certificate is good for."""
+MESH_HEAD = 64 * 1024
+"""Bytes of a frame beside its body that every runtime takes."""
 SWEEP = 30.0
 """Seconds between two looks for watches that nobody needs."""
 FORCED_EXIT = 0.1
@@ -78,7 +79,7 @@ class Runtime:
         self.home = home
         self.resources = resources
         self.identity = Identity(options.trust_domain, options.namespace, options.app_id)
-        self.instance_id = uuid.uuid4().hex
+        self.instance_id = os.urandom(16).hex()
         self.stopping = asyncio.Event()
         self.listening = False
         self.draining = False
@@ -118,7 +119,6 @@ class Runtime:
             outbound_not_ready=lambda: [] if self.listening else ["api"],
             shut_down=self._shut_down,
             endpoints=sorted(resources.outlets),
-            on_extended=self._rewrite_run_file,
             components=self.components.describe,
             refused=self.reload.describe,
         )
@@ -127,7 +127,7 @@ class Runtime:
         self.listener: MeshListener
         self.api: ApiServer
         self._registration: Registration | None = None
-        self._run_file: RunFile
+        self._membership = AsyncExitStack()
         self._health_changed = asyncio.Event()
 
     # Health.
@@ -146,8 +146,8 @@ class Runtime:
         else:
             asyncio.get_running_loop().call_later(FORCED_EXIT, self.stopping.set)
 
-    async def _send(self, instance: Instance, call: Call) -> Reply:
-        return await self.peers.call(instance, call)
+    def _send(self, instance: Instance, call: Call) -> Awaitable[Reply]:
+        return self.peers.call(instance, call)
 
     # Opening.
 
@@ -165,7 +165,8 @@ class Runtime:
             await self._open_mesh(stack, registry, tls)
             await self._open_api(stack)
             instance = await self._listen_to_peers()
-            self._registration = await stack.enter_async_context(
+            await stack.enter_async_context(self._membership)
+            self._registration = await self._membership.enter_async_context(
                 registry.registered(instance, self.options.lease)
             )
             self._write_run_file(stack, instance)
@@ -206,12 +207,16 @@ class Runtime:
             self.outbound.forget,
         )
         await stack.enter_async_context(self.directory)
+        # What the local API lets in must fit a frame, with what the runtime adds to it.
+        head = max(MESH_HEAD, options.read_buffer_size + MESH_HEAD // 2)
+        settings = Settings(limits=MeshLimits(max_head=head))
         self.peers = Peers(
             ssl_context=tls.client,
             identify=tls.peer,
             trust_domain=options.trust_domain,
             wheel=self.wheel,
             on_broken=self.directory.broken,
+            settings=settings,
         )
         stack.push_async_callback(self.peers.aclose)
         self.listener = MeshListener(
@@ -220,6 +225,7 @@ class Runtime:
             identify=tls.peer,
             accepts=(options.namespace, options.app_id),
             wheel=self.wheel,
+            settings=settings,
         )
         stack.push_async_callback(self.listener.aclose)
 
@@ -327,23 +333,7 @@ class Runtime:
             created=time.time(),
         )
         record(self.home, run_file)
-        self._run_file = run_file
         stack.callback(forget, self.home, run_file)
-
-    def _rewrite_run_file(self, extended: Mapping[str, str]) -> None:
-        """Note who started this runtime, which it learns after its start."""
-        changes: dict[str, Any] = {}
-        for key, field in (("cliPID", "cli_pid"), ("appPID", "app_pid")):
-            text = extended.get(key, "")
-            if text.isdigit() and int(text) != getattr(self._run_file, field):
-                changes[field] = int(text)
-                changes[field.replace("pid", "started")] = process_start(int(text)) or ""
-        for key, field in (("appCommand", "command"), ("runTemplatePath", "run_template")):
-            if extended.get(key, "") != getattr(self._run_file, field) and key in extended:
-                changes[field] = extended[key]
-        if changes:
-            self._run_file = replace(self._run_file, **changes)
-            record(self.home, self._run_file)
 
     # Running.
 
@@ -396,11 +386,23 @@ class Runtime:
             await asyncio.sleep(SWEEP)
             self.directory.sweep()
 
+    async def serve_on(self, seconds: float) -> None:
+        """Go on for ``seconds``, or until the app is no longer well."""
+        log.info("serving on for up to %g s", seconds)
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and (  # noqa: ASYNC110 - time and health end it alike
+            self.app.healthy or not self.options.app_port
+        ):
+            await asyncio.sleep(0.1)
+
     async def drain(self) -> None:
         """Finish what is in flight and take nothing new."""
         seconds = self.options.graceful_shutdown
         self.draining = True
         log.info("draining for up to %g s", seconds)
+        # First of all the others are told, so that nothing new is on its way while this drains.
+        self._registration = None
+        await self._membership.aclose()
         async with asyncio.TaskGroup() as group:
             group.create_task(self.state.aclose())
             group.create_task(self.listener.drain(seconds))
@@ -428,8 +430,7 @@ async def run(
         ready(runtime)
         await runtime.stopping.wait()
         if options.block_shutdown > 0:
-            log.info("serving on for %g s", options.block_shutdown)
-            await asyncio.sleep(options.block_shutdown)
+            await runtime.serve_on(options.block_shutdown)
         await runtime.drain()
 
 

@@ -8,9 +8,13 @@ SOSP 1987). Timers fire up to one tick late and never early.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 from collections.abc import Callable
+from heapq import heappop, heappush
+
+log = logging.getLogger("pillion.wheel")
 
 TICK = 0.01
 """Seconds between two turns of the wheel."""
@@ -19,14 +23,18 @@ TICK = 0.01
 class Timer:
     """One scheduled call; :meth:`cancel` is idempotent."""
 
-    __slots__ = ("callback",)
+    __slots__ = ("callback", "slot")
 
-    def __init__(self, callback: Callable[[], None]) -> None:
+    def __init__(self, callback: Callable[[], None], slot: dict[Timer, None] | None) -> None:
         self.callback: Callable[[], None] | None = callback
+        self.slot = slot
 
     def cancel(self) -> None:
-        """Forget the call; the slot is swept when its tick comes."""
+        """Forget the call, and let go of all it holds."""
         self.callback = None
+        slot, self.slot = self.slot, None
+        if slot is not None:
+            slot.pop(self, None)
 
 
 class Wheel:
@@ -35,7 +43,7 @@ class Wheel:
     ``clock`` gives seconds and never goes backwards; tests pass their own and call :meth:`turn`.
     """
 
-    __slots__ = ("_clock", "_handle", "_loop", "_next", "_slots")
+    __slots__ = ("_clock", "_handle", "_loop", "_next", "_slots", "_ticks")
 
     def __init__(
         self,
@@ -44,7 +52,8 @@ class Wheel:
     ) -> None:
         self._clock = clock
         self._loop = loop
-        self._slots: dict[int, list[Timer]] = {}
+        self._slots: dict[int, dict[Timer, None]] = {}
+        self._ticks: list[int] = []
         self._handle: asyncio.TimerHandle | None = None
         self._next = math.inf
 
@@ -54,35 +63,44 @@ class Wheel:
 
     def at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Call back at ``when``, on the wheel's clock; a time in the past fires next turn."""
-        timer = Timer(callback)
         if when == math.inf:
-            return timer
+            return Timer(callback, None)
         tick = int(when / TICK) + 1
         slot = self._slots.get(tick)
         if slot is None:
-            self._slots[tick] = [timer]
+            slot = self._slots[tick] = {}
+            heappush(self._ticks, tick)
             if tick < self._next:
                 self._arm(tick)
-        else:
-            slot.append(timer)
+        timer = Timer(callback, slot)
+        slot[timer] = None
         return timer
 
     def turn(self) -> None:
-        """Fire what is due."""
+        """Fire what is due; a callback that raises is logged, and stops none of the others."""
         self._handle = None
         now = int(self._clock() / TICK)
-        for tick in sorted(tick for tick in self._slots if tick <= now):
-            for timer in self._slots.pop(tick):
-                callback, timer.callback = timer.callback, None
-                if callback is not None:
+        ticks = self._ticks
+        due: list[Timer] = []
+        while ticks and ticks[0] <= now:
+            due += self._slots.pop(heappop(ticks))
+        for timer in due:
+            # One that an earlier callback has cancelled meanwhile is not called.
+            callback, timer.callback, timer.slot = timer.callback, None, None
+            if callback is not None:
+                try:
                     callback()
+                except Exception:
+                    log.exception("a timer failed")
         self._next = math.inf
-        if self._slots:
-            self._arm(min(self._slots))
+        if ticks:
+            self._arm(ticks[0])
 
     def close(self) -> None:
         """Drop every timer."""
         self._slots.clear()
+        self._ticks.clear()
+        self._next = math.inf
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None

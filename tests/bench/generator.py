@@ -41,6 +41,8 @@ async def run(target: Target, *, connections: int, seconds: float, rate: float |
                 load.failed(f"cannot connect: {error}", outstanding=False)
                 continue
             open_connections.add(protocol)
+            if load.finished.is_set():
+                protocol.close()
             await protocol.closed.wait()
             open_connections.discard(protocol)
 

@@ -52,10 +52,13 @@ def work_directory() -> Iterator[Path]:
 def running(
     argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run ``argv`` for the length of the block, in a session of its own, output to ``log``."""
+    """Run ``argv`` for the length of the block, in a session of its own, output to ``log``.
+
+    Where ``setpriv`` (util-linux) is installed, the process also ends when this one is killed.
+    """
     with log.open("ab") as output:
         process = subprocess.Popen(
-            argv,
+            [*bound_to_parent(), *argv],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -66,6 +69,12 @@ def running(
         yield process
     finally:
         _stop(process)
+
+
+def bound_to_parent() -> tuple[str, ...]:
+    """Return what to put before a command so that SIGTERM reaches it when its parent dies."""
+    setpriv = shutil.which("setpriv")
+    return (setpriv, "--pdeathsig", "TERM", "--") if setpriv else ()
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -292,7 +292,7 @@ async def report(rounds: int, idle_seconds: float) -> None:
         "of these, seen singly and not merged",
         "CPU of one change, writing process",
         "CPU of one change, watching process",
-        f"idle CPU of a process that registers (lease {LEASE:g} s) and watches",
+        f"idle CPU, registering (lease {LEASE:g} s) and watching",
     )
     for name, cells in zip(names, zip(*columns, strict=True), strict=True):
         line(name, cells)

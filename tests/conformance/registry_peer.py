@@ -43,7 +43,7 @@ class Peer:
         self._registrations: dict[str, Registration] = {}
         self._watches: list[asyncio.Task[None]] = []
 
-    async def register(self, id: str, app_id: str, lease: float) -> None:  # noqa: A002
+    async def register(self, id: str, app_id: str, lease: float) -> None:
         instance = Instance(
             id=id,
             app_id=app_id,
@@ -61,12 +61,12 @@ class Peer:
         )
         tell("registered", id=id, begun=at)
 
-    async def update(self, id: str, healthy: bool) -> None:  # noqa: A002
+    async def update(self, id: str, healthy: bool) -> None:
         at = time.monotonic()
         await self._registrations[id].update(healthy=healthy)
         tell("updated", id=id, begun=at)
 
-    async def leave(self, id: str) -> None:  # noqa: A002
+    async def leave(self, id: str) -> None:
         at = time.monotonic()
         await self._stacks.pop(id).aclose()
         tell("left", id=id, begun=at)

@@ -77,7 +77,9 @@ class RawClient:
 
     def half_close(self) -> None:
         """Say that nothing more will be sent, and stay to read."""
-        self.writer.write_eof()
+        if not self.writer.is_closing():
+            with contextlib.suppress(OSError):  # the peer was faster
+                self.writer.write_eof()
 
     async def close(self) -> None:
         """Go away as a program does that ends."""
@@ -87,8 +89,9 @@ class RawClient:
 
     async def reset(self) -> None:
         """Go away with a TCP reset."""
-        sock = self.writer.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        if not self.writer.is_closing():
+            sock = self.writer.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
         await asyncio.sleep(0)
 
@@ -115,9 +118,9 @@ class RawClient:
             return reply
         if coding is not None:
             assert coding == b"chunked"
-            async for chunk in self.chunks():
-                reply.body += chunk
-                reply.chunks.append(len(chunk))
+            chunks = [chunk async for chunk in self.chunks()]
+            reply.body = b"".join(chunks)
+            reply.chunks = [len(chunk) for chunk in chunks]
         elif length is not None:
             body = self.reader.readexactly(int(length))
             reply.body = await asyncio.wait_for(body, PATIENCE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -124,8 +125,9 @@ class ScriptedApp:
         errors: what scripts raised, other than for a peer that closed.
     """
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, tls: ssl.SSLContext | None = None) -> None:
         self.script = script
+        self.tls = tls
         self.port = 0
         self.opened = 0
         self.open = 0
@@ -135,7 +137,9 @@ class ScriptedApp:
 
     async def start(self) -> None:
         """Listen."""
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(
+            self._connected, "127.0.0.1", self.port, ssl=self.tls
+        )
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -168,9 +172,11 @@ class ScriptedApp:
 
 
 @contextlib.asynccontextmanager
-async def app_running(script: Script) -> AsyncIterator[ScriptedApp]:
+async def app_running(
+    script: Script, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[ScriptedApp]:
     """Run an app; a script's own failure fails the test."""
-    app = ScriptedApp(script)
+    app = ScriptedApp(script, tls)
     await app.start()
     try:
         yield app

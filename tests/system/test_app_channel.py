@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from tests.support.conditions import eventually
 from tests.support.runtimes import Machine, error_of, poll
 from tests.support.scripted_app import (
@@ -195,3 +201,32 @@ async def test_shutdown_drains_and_forced_shutdown_does_not(machine: Machine) ->
     forced = await machine.runtime("forced")
     await forced.ask("POST", "/v1.0/shutdown", ("dapr-force-shutdown", "true"))
     assert await asyncio.to_thread(forced.command.wait, 5.0) == 1
+
+
+async def test_an_https_app_with_its_own_certificate_is_served(
+    machine: Machine, tmp_path: Path
+) -> None:
+    """``--app-protocol https`` speaks TLS to the app and does not ask who signed it."""
+
+    def own_certificate() -> ssl.SSLContext:
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "app")])
+        now = datetime.now(UTC)
+        certificate = (
+            x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1))
+        ).sign(key, hashes.SHA256())
+        pem = serialization.Encoding.PEM
+        private = key.private_bytes(
+            pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        file = tmp_path / "app.pem"
+        file.write_bytes(certificate.public_bytes(pem) + private)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(file)
+        return context
+
+    tls = await asyncio.to_thread(own_certificate)
+    async with app_running(answering(lambda _asked: (200, b"over TLS")), tls) as app:
+        await machine.runtime("callee", "--app-protocol", "https", app_port=app.port)
+        caller = await machine.runtime("caller")
+        assert (await caller.invoke("callee", "x")).body == b"over TLS"

@@ -259,3 +259,18 @@ def test_a_log_folder_that_cannot_be_written_is_one_line(pillion, shop):
         f"pillion run: cannot write the log file {folder}/checkout/.dapr/"
     )
     assert command.err.count("\n") == 1
+
+
+def test_why_a_runtime_died_is_shown_although_its_log_goes_to_a_file(pillion, shop):
+    """The last line of the hidden log says it."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        fields = {"appDirPath": "checkout", "command": ["sleep", "600"], "appID": "a"}
+        command = pillion("run", "-f", shop({**fields, "daprHTTPPort": port}))
+        assert command.wait() == 1
+    first, second = command.err.splitlines()
+    assert first == "pillion run: a: the runtime exited with status 1, so the app was not started"
+    assert second.startswith("pillion run: a: its last line was: ")
+    assert second.endswith(f"127.0.0.1:{port}: the port is in use")

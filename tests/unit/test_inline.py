@@ -64,9 +64,7 @@ def test_an_exception_goes_to_the_owner(owner: Owner) -> None:
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
-def test_a_wish_to_stop_the_program_is_not_caught(
-    owner: Owner, stop: type[BaseException]
-) -> None:
+def test_a_wish_to_stop_the_program_is_not_caught(owner: Owner, stop: type[BaseException]) -> None:
     """Ctrl-C inside a run ends the program, not the run."""
 
     async def stopping() -> None:

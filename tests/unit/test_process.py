@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from pillion import process
-from pillion.process import node, process_start, same_process
+from pillion.node import node_id
+from pillion.process import process_start, same_process
 
 
 def test_a_process_has_one_mark_for_its_life() -> None:
@@ -47,7 +48,7 @@ def test_another_boot_is_over() -> None:
 
 def test_another_container_cannot_be_judged() -> None:
     """A process of another process id namespace of this machine is neither alive nor dead here."""
-    boot = node().partition("/")[0]
+    boot = node_id().partition("/")[0]
     assert same_process(os.getpid(), f"{boot}/pid:[1]/123") is None
 
 

@@ -70,7 +70,7 @@ def test_known_lists_the_classes_of_a_kind() -> None:
 )
 def test_misspelt_type_gets_the_nearest_name(wrong: str, right: str) -> None:
     """A type is spelt in exactly one way, and a near miss is answered with it."""
-    with pytest.raises(Invalid, match=f"unknown component type {wrong}; did you mean {right}"):
+    with pytest.raises(Invalid, match=f'unknown component type {wrong}; did you mean "{right}"'):
         registry.find(wrong)
 
 

@@ -22,6 +22,8 @@ from pillion_cli.supervise.lines import LineSplitter
 PATIENCE = 256 * 1024
 """Bytes of one process that may wait to be written before it is no longer read."""
 
+_READABLE = 500
+
 RESET = b"\x1b[0m"
 BOLD = b"\x1b[1m"
 FAINT = b"\x1b[2m"
@@ -100,6 +102,9 @@ class Sink:
         colour: of the prefix.
         log: a file that gets the output as well, or None.
 
+    Attributes:
+        hidden: the last line that went only to the log file, cut to a readable length.
+
     Raises:
         Unavailable: the log file cannot be written.
     """
@@ -120,6 +125,7 @@ class Sink:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._prefix = b"" if prefix is None else prefix.encode(errors="backslashreplace")
         self._shown = prefix is not None
+        self.hidden = ""
         if console.colour:
             self._prefix = colour + self._prefix + RESET
 
@@ -150,6 +156,8 @@ class Sink:
             self._put(self._log, b"\n".join((*lines, b"")))
         if self._shown:
             self._put(self._console.out, b"".join(map(self._decorated, lines)))
+        elif lines[-1]:
+            self.hidden = lines[-1][:_READABLE].decode(errors="replace")
 
     def _decorated(self, line: bytes) -> bytes:
         # A line that leaves a colour switched on must not colour its neighbours.

@@ -73,9 +73,9 @@ class Pair:
         wanted = launch.wanted
         self._title = f" - {wanted.title}" if wanted.title else ""
         app_sink = self._sink("APP", wanted.app_log, PALETTE[number % len(PALETTE)])
-        runtime_sink = self._sink("PILLION", wanted.runtime_log, FAINT)
+        self._runtime_sink = self._sink("PILLION", wanted.runtime_log, FAINT)
         self._app = Child("the app", app_sink, guardian, self._changes)
-        self._runtime = Child("the runtime", runtime_sink, guardian, self._changes)
+        self._runtime = Child("the runtime", self._runtime_sink, guardian, self._changes)
         self._probe = Probe(launch.options)
 
     async def run(self) -> None:
@@ -196,6 +196,8 @@ class Pair:
         await self._end(self._app, self._stop.signum, APP_GRACE)
         if cause is Cause.RUNTIME and runtime_status:
             self._complain(f"the runtime {described(runtime_status)}{self._consequence()}")
+            if self._runtime_sink.hidden:
+                self._complain(f"its last line was: {self._runtime_sink.hidden}")
             self.status = runtime_status
         elif cause is not Cause.START:
             self.status = self._app_status(cause)

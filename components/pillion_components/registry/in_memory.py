@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import ClassVar, Self
 from weakref import WeakValueDictionary
@@ -205,7 +205,7 @@ class _Watcher:
         return self._space.drain(self)
 
     def wake(self) -> None:
-        if not self._loop.is_closed():
+        with suppress(RuntimeError):  # its loop has ended, and its reader with it
             self._loop.call_soon_threadsafe(self.rung.set)
 
     def close(self) -> None:

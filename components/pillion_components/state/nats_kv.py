@@ -12,7 +12,6 @@ there.
 from __future__ import annotations
 
 import asyncio
-import heapq
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -25,6 +24,7 @@ from pillion.kinds.settings import setting, settings_of, whole
 from pillion.kinds.state import Changed, Expiring, Item, Listable, Page, Watchable, Write
 from pillion_components import _nats
 from pillion_components._durations import positive_duration
+from pillion_components._first_keys import FirstKeys
 from pillion_components._nats.settings import ConnectionSettings
 
 if TYPE_CHECKING:
@@ -148,27 +148,14 @@ class NatsKvState(Expiring, Listable, Watchable):
         The token is the last key of the page before, in hexadecimal digits. Each page walks through
         the keys of the app, or of the bucket when the prefix names no app.
         """
-        after = _after(token)
-        start = prefix.encode()
-        limit = max(limit, 1)
+        first = FirstKeys(prefix.encode(), _after(token), limit)
         until = self._client.until()
-        found: set[bytes] = set()
-        bound: bytes | None = None
         bucket = await self._values.opened(until)
         walk = self._walked(self._client, bucket.stream, self._settings.bucket, prefix, until)
         async for key, gone in walk:
-            if gone:
-                found.discard(key)
-            elif key.startswith(start) and key > after and (bound is None or key <= bound):
-                found.add(key)
-            if len(found) > 4 * limit + 1000:
-                kept = heapq.nsmallest(limit + 1, found)
-                found, bound = set(kept), kept[-1]
-        first = heapq.nsmallest(limit, found)
-        names = tuple(key.decode() for key in first)
-        if len(found) > limit:
-            return Page(names, first[-1].hex())
-        return Page(names, bound.hex() if bound is not None else None)
+            (first.discard if gone else first.add)(key)
+        keys, last = first.page()
+        return Page(tuple(key.decode() for key in keys), last.hex() if last is not None else None)
 
 
 def _item(key: str, entry: Entry | None) -> Item | None:

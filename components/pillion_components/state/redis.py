@@ -11,7 +11,6 @@ Redis has no index of its keys: every page of a listing walks through all keys o
 from __future__ import annotations
 
 import asyncio
-import heapq
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -34,6 +33,7 @@ from pillion.kinds.state import (
     Write,
 )
 from pillion_components import _redis
+from pillion_components._first_keys import FirstKeys
 from pillion_components._redis.scripts import READ, WRITE
 from pillion_components._redis.settings import ConnectionSettings, duration
 
@@ -161,17 +161,13 @@ class RedisState(Expiring, Transactional, Listable, Watchable):
         Raises:
             Unsupported: the server is older than Redis 6.
         """
-        after = _after(token)
-        found: set[bytes] = set()
-        limit = max(limit, 1)
+        first = FirstKeys(prefix.encode(), _after(token), limit)
         until = time.monotonic() + self._to_read
         async for keys in self._scan(prefix.encode(), until):
-            found.update(key for key in keys if key > after)
-            if len(found) > 4 * limit + 1000:
-                found = set(heapq.nsmallest(limit + 1, found))
-        first = heapq.nsmallest(limit + 1, found)
-        more = len(first) > limit
-        return Page(_texts(first[:limit]), first[limit - 1].hex() if more else None)
+            for key in keys:
+                first.add(key)
+        found, last = first.page()
+        return Page(_texts(found), last.hex() if last is not None else None)
 
     async def watch(self, key: str) -> AsyncGenerator[Changed, None]:
         """Yield the present state, then newer ones; see the kind.

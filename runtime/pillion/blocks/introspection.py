@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from urllib.parse import parse_qs
 
 from pillion import __version__
@@ -27,7 +27,6 @@ class Introspection:
         outbound_not_ready: the same for calls that leave the app.
         shut_down: asked to stop; True is at once.
         endpoints: names of the HTTPEndpoints.
-        on_extended: told when ``extended`` has changed.
         components: gives the components, as the metadata shows them.
         refused: gives what was last refused of changed files, None when everything is in force.
 
@@ -39,7 +38,6 @@ class Introspection:
         "_components",
         "_endpoints",
         "_not_ready",
-        "_on_extended",
         "_options",
         "_outbound_not_ready",
         "_refused",
@@ -55,7 +53,6 @@ class Introspection:
         outbound_not_ready: Callable[[], Sequence[str]],
         shut_down: Callable[[bool], None],
         endpoints: Sequence[str],
-        on_extended: Callable[[Mapping[str, str]], None],
         components: Callable[[], Awaitable[Sequence[object]]],
         refused: Callable[[], object],
     ) -> None:
@@ -64,7 +61,6 @@ class Introspection:
         self._outbound_not_ready = outbound_not_ready
         self._shut_down = shut_down
         self._endpoints = endpoints
-        self._on_extended = on_extended
         self._components = components
         self._refused = refused
         self.extended: dict[str, str] = {"daprRuntimeVersion": __version__}
@@ -178,7 +174,6 @@ class Introspection:
         except TooLarge as failure:
             raise Invalid(f"the value of {key!r} is too long: {failure.message}") from None
         self.extended[key] = value.decode("utf-8", "replace")
-        self._on_extended(self.extended)
         return Reply(204)
 
     async def shutdown(self, request: Request) -> Reply:

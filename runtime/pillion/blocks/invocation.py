@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from pillion.body import discard
-from pillion.call import Call, Handler, Reply, Target, find
+from pillion.call import Call, Handler, Reply, Target
 from pillion.errors import Failure, Invalid, NotFound
 from pillion.operation import Request
 from pillion.policy.method_path import (
@@ -57,6 +57,7 @@ class Invocation:
         "_by",
         "_endpoints",
         "_for",
+        "_forwarding",
         "_host",
         "_hostname",
         "_plan",
@@ -79,6 +80,11 @@ class Invocation:
         self._by = f"for={quoted};by={quoted};host={host.name}".encode()
         self._for = host.address.encode()
         self._hostname = host.name.encode()
+        self._forwarding = (
+            (b"X-Forwarded-For", self._for),
+            (b"X-Forwarded-Host", self._hostname),
+            (b"Forwarded", self._by),
+        )
 
     async def serve(self, request: Request) -> Reply:
         """Invoke what the request names.
@@ -98,7 +104,7 @@ class Invocation:
         except Failure as failure:
             discard(request.body)
             raise _as_invocation(failure, name) from None
-        if find(request.headers, b"accept") == b"text/event-stream":
+        if request.accept == b"text/event-stream":
             _as_event_stream(reply)
         return reply
 
@@ -119,10 +125,15 @@ class Invocation:
     def _call(self, request: Request, address: Address) -> Call:
         if address.is_url or address.name in self._endpoints:
             target = Target("endpoint", address.name)
+            _keep_forwarding(request)
         else:
+            host = self._host
             app_id, namespace = split_app_id(address.name)
-            target = Target("app", app_id, namespace or self._host.namespace)
-            self._add_forwarding(request)
+            target = Target("app", app_id, namespace or host.namespace)
+            if app_id == host.app_id and target.namespace == host.namespace:
+                _keep_forwarding(request)
+            else:
+                self._add_forwarding(request)
         return Call(
             "invocation.call",
             target,
@@ -137,6 +148,9 @@ class Invocation:
     def _add_forwarding(self, request: Request) -> None:
         # Appended to what earlier proxies said, never replacing it (RFC 7239 section 4).
         headers = request.headers
+        if not (request.forwarded_for or request.forwarded_host or request.forwarded):
+            headers += self._forwarding
+            return
         before = request.forwarded_for
         headers.append((b"X-Forwarded-For", before + b", " + self._for if before else self._for))
         before = request.forwarded_host
@@ -145,6 +159,16 @@ class Invocation:
         )
         before = request.forwarded
         headers.append((b"Forwarded", before + b", " + self._by if before else self._by))
+
+
+def _keep_forwarding(request: Request) -> None:
+    """Pass on what earlier proxies said: there is no hop between runtimes to add."""
+    if request.forwarded_for:
+        request.headers.append((b"X-Forwarded-For", request.forwarded_for))
+    if request.forwarded_host:
+        request.headers.append((b"X-Forwarded-Host", request.forwarded_host))
+    if request.forwarded:
+        request.headers.append((b"Forwarded", request.forwarded))
 
 
 def _deadline(remaining_ms: bytes) -> float:

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 from pillion.kinds.component import Component
 
@@ -68,6 +68,9 @@ Change: TypeAlias = Snapshot | Put | Gone
 
 class Registry(Component):
     """Instances with leases, and watches on the apps that are called."""
+
+    shared: ClassVar[bool] = True
+    """Whether processes that open it with the same settings see one another's instances."""
 
     @abstractmethod
     def registered(

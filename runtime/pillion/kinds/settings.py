@@ -122,7 +122,8 @@ def parse(model: type[T], metadata: Mapping[str, str]) -> tuple[T | None, list[M
             given[folded] = text
     values: dict[str, Any] = {}
     for field, one in zip(dataclasses.fields(model), settings, strict=True):  # type: ignore[arg-type]
-        text = given.get(one.name.casefold(), one.default)
+        written = given.get(one.name.casefold())
+        text = one.default if written is None else written
         if text is None:
             mistakes.append(Mistake("", f"{one.name} is missing: {one.text}"))
             continue

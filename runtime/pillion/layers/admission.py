@@ -26,7 +26,7 @@ class Admission:
         shed: calls refused because too many waited.
     """
 
-    __slots__ = ("_queue", "_wheel", "limit", "running", "shed")
+    __slots__ = ("_handing_over", "_queue", "_wheel", "limit", "running", "shed")
 
     def __init__(self, limit: int, wheel: Wheel) -> None:
         self.limit = limit
@@ -34,6 +34,7 @@ class Admission:
         self.shed = 0
         self._wheel = wheel
         self._queue: deque[Waiter[None]] = deque()
+        self._handing_over = False
 
     @property
     def waiting(self) -> int:
@@ -93,9 +94,17 @@ class Admission:
             timer.cancel()
 
     def _leave(self) -> None:
-        while self._queue:
-            waiter = self._queue.popleft()
-            if not waiter.done():
-                waiter.set(None)
-                return
         self.running -= 1
+        if self._handing_over:
+            return
+        # A loop rather than one call letting in the next: a queue of calls that end at once must
+        # not grow the stack.
+        self._handing_over = True
+        try:
+            while self._queue and self.running < self.limit:
+                waiter = self._queue.popleft()
+                if not waiter.done():
+                    self.running += 1
+                    waiter.set(None)
+        finally:
+            self._handing_over = False

@@ -134,9 +134,13 @@ def balance(
         endpoint.started(now)
         try:
             reply = await send(endpoint.instance, call)
-        except Failure:
-            ended = clock()
-            endpoint.finished(ended, ended - now, failed=True)
+        except Failure as failure:
+            if failure.retryable or (failure.reached and isinstance(failure, TimedOut)):
+                ended = clock()
+                endpoint.finished(ended, ended - now, failed=True)
+            else:
+                # The call's own fault: it says nothing about the instance.
+                endpoint.cancelled()
             call.tried += (endpoint.instance.id,)
             raise
         except BaseException:

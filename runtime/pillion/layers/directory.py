@@ -63,7 +63,8 @@ class Directory:
         for app in self._apps.values():
             if app.task is not None:
                 app.task.cancel()
-        await self._group.__aexit__(kind, error, traceback)
+        # What ended the body is its own business: told to the group, it would come out wrapped.
+        await self._group.__aexit__(None, None, None)
 
     def watch(self, target: Target) -> WatchedApp:
         """Return the app's endpoints, watched from now on.

@@ -87,8 +87,8 @@ class Serving(MeshStream):
         if not self.sending:  # the caller has given up
             if reply is not None:
                 discard(reply.body)
-        elif reply is None:
-            self._connection.fail(self, error)
+        elif reply is None or not 200 <= reply.status <= 999:
+            self._connection.fail(self, error or ValueError())
         elif self._connection.fits(reply) and not self._connection.congested:
             self._connection.respond(self, reply)
         else:
@@ -97,7 +97,9 @@ class Serving(MeshStream):
     def over(self, failure: Failure) -> None:
         """Stop all work: the caller has given up, or is gone."""
         run, self.run = self.run, None
-        self.stop_sending()
+        body = self.stop_sending()
+        if body is not None:
+            body.close()
         self.break_off(failure)
         if run is not None:
             run.cancel()
@@ -139,7 +141,7 @@ class CalleeConnection(Connection[Serving]):
         served: the session.
     """
 
-    __slots__ = ("_inline", "_owner", "_service", "served")
+    __slots__ = ("_owner", "_service", "served")
 
     def __init__(
         self,
@@ -154,7 +156,6 @@ class CalleeConnection(Connection[Serving]):
         super().__init__(self.served, identify, wheel, settings)
         self._owner = owner
         self._service = service
-        self._inline = settings.inline
         self._dispatch[Request] = self._on_request
 
     # Answering.
@@ -162,45 +163,36 @@ class CalleeConnection(Connection[Serving]):
     def fits(self, reply: Reply) -> bool:
         """Tell whether ``reply`` goes out in one frame."""
         body = reply.body
-        return isinstance(body, bytes) and len(body) <= self._inline
+        return isinstance(body, bytes) and len(body) <= self.inline
 
     def respond(self, serving: Serving, reply: Reply) -> None:
         """Send a whole reply; it ends the stream."""
         body = reply.body
-        try:
-            self.served.respond(
-                serving,
-                reply.status,
-                reply.headers,
-                len(body),  # type: ignore[arg-type] # `fits` has said that it is bytes
-                body,  # type: ignore[arg-type] # as above
-                end=True,
-            )
-        except TooLarge as failure:
-            failure.reached = True
-            self.fail(serving, failure)
-            return
-        self.wrote()
-        if serving.incoming is not None:
+        assert isinstance(body, bytes)  # noqa: S101 - `fits` has said so
+        sent = self._send_head(serving, reply, len(body), body, end=True)
+        if sent and serving.incoming is not None:
             serving.break_off(_answered_early())
 
     def announce(self, serving: Serving, reply: Reply) -> bool:
         """Send the head of a reply; False when that failed and the call with it."""
         body = reply.body
         length = len(body) if isinstance(body, bytes) else body.length
+        if self._send_head(serving, reply, -1 if length is None else length, b"", end=False):
+            return True
+        discard(body)
+        return False
+
+    def _send_head(
+        self, serving: Serving, reply: Reply, length: int, body: bytes, *, end: bool
+    ) -> bool:
         try:
-            self.served.respond(
-                serving,
-                reply.status,
-                reply.headers,
-                -1 if length is None else length,
-                b"",
-                end=False,
-            )
+            self.served.respond(serving, reply.status, reply.headers, length, body, end=end)
         except TooLarge as failure:
             failure.reached = True
             self.fail(serving, failure)
-            discard(body)
+            return False
+        except Invalid as failure:
+            self.fail(serving, failure.__cause__ or failure)
             return False
         self.wrote()
         return True
@@ -211,14 +203,14 @@ class CalleeConnection(Connection[Serving]):
         if end and stream.incoming is not None:
             stream.break_off(_answered_early())
 
-    def fail(self, serving: Serving, error: BaseException | None) -> None:
+    def fail(self, serving: Serving, error: BaseException) -> None:
         """End a call with what went wrong."""
         if isinstance(error, Failure):
             failure = error
         elif isinstance(error, asyncio.CancelledError):
             failure = None
         else:
-            log.error("answering a call failed: %s", describe(error or RuntimeError()))
+            log.error("answering a call failed: %s", describe(error))
             failure = Failure(
                 f"app {self._service.target.name!r} was called and its runtime failed; "
                 "its log says more",

@@ -65,11 +65,17 @@ class Exchange(MeshStream):
         if self.timer is not None:
             self.timer.cancel()
         if self.sender is not None or self.outgoing is not None:
-            self.stop_sending()
+            self.unsent()
         if failure is not None:
             self.head.fail(failure)
             self.break_off(failure)
         self._connection.freed()
+
+    def unsent(self) -> None:
+        """Send no more of the request body and let go of it."""
+        body = self.stop_sending()
+        if body is not None:
+            body.close()
 
     def sent(self, _value: object, error: BaseException | None) -> None:
         """Note how sending the request body ended."""
@@ -111,7 +117,6 @@ class CallerConnection(Connection[Exchange]):
     __slots__ = (
         "_clock",
         "_idle",
-        "_inline",
         "_instance",
         "_last",
         "_owner",
@@ -138,7 +143,6 @@ class CallerConnection(Connection[Exchange]):
         self._instance = instance
         self._trust_domain = trust_domain
         self._clock = clock
-        self._inline = settings.inline
         self._idle = 0.0
         self._last = 0
         self.opened_at = 0.0
@@ -172,7 +176,7 @@ class CallerConnection(Connection[Exchange]):
         target = call.target
         if isinstance(body, bytes):
             length = len(body)
-            whole = length <= self._inline
+            whole = length <= self.inline
         else:
             length = -1 if body.length is None else body.length
             whole = False
@@ -253,7 +257,7 @@ class CallerConnection(Connection[Exchange]):
             exchange.over()
 
     def _on_stop(self, exchange: Exchange, _frame: Stop) -> None:
-        exchange.stop_sending()
+        exchange.unsent()
 
     def _on_reset(self, exchange: Exchange, frame: Reset) -> None:
         exchange.over(to_failure(frame))
@@ -294,11 +298,13 @@ class CallerConnection(Connection[Exchange]):
         self._owner.broke_rules(self, reason)
 
     def _lost(self) -> None:
-        self._owner.lost(self)
-        streams, self.calls.streams = self.calls.streams, {}
-        for exchange in streams.values():
-            exchange.sending = exchange.receiving = False
-            exchange.over(self.broken(reached=exchange.id <= self.on_wire))
+        try:
+            self._owner.lost(self)
+        finally:
+            streams, self.calls.streams = self.calls.streams, {}
+            for exchange in streams.values():
+                exchange.sending = exchange.receiving = False
+                exchange.over(self.broken(reached=exchange.id <= self.on_wire))
 
     def _quiet(self, seconds: float) -> None:
         calls = self.calls

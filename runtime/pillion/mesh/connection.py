@@ -9,15 +9,14 @@ import logging
 import math
 import ssl
 import traceback
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from pillion.call import Identity
-from pillion.errors import Failure, NotAllowed, TimedOut, Unavailable
-from pillion.inline import Waiter
+from pillion.errors import Failure, NotAllowed, Unavailable
 from pillion.mesh.settings import Settings
 from pillion.mesh.stream import MeshStream
+from pillion.mesh.turns import Turns
 from pillion.wheel import Timer, Wheel
 from pillion.wire.frames import PROTOCOL, Data, Frame, GoAway, Hello, Ping, Pong, Reset, Window
 from pillion.wire.mesh_session import Session
@@ -47,6 +46,7 @@ class Connection(asyncio.Protocol, Generic[M]):
         on_wire: the highest stream whose Request may have left this process.
         gone: done when the transport is gone.
         chunk: bytes of body in one Data frame.
+        inline: bytes of body that travel in the frame of their head.
     """
 
     __slots__ = (
@@ -56,7 +56,6 @@ class Connection(asyncio.Protocol, Generic[M]):
         "_heard",
         "_identify",
         "_loop",
-        "_paused",
         "_receiving",
         "_scheduled",
         "_timer",
@@ -68,6 +67,7 @@ class Connection(asyncio.Protocol, Generic[M]):
         "closed",
         "gone",
         "identity",
+        "inline",
         "on_wire",
         "orderly",
         "ready",
@@ -90,12 +90,12 @@ class Connection(asyncio.Protocol, Generic[M]):
         self.orderly = False
         self.on_wire = 0
         self.chunk = settings.chunk
+        self.inline = settings.inline
         self._identify = identify
         self._loop = asyncio.get_running_loop()
         self.gone: asyncio.Future[None] = self._loop.create_future()
         self._transport: asyncio.Transport | None = None
-        self._turns: deque[Waiter[None]] = deque()
-        self._paused = False
+        self._turns = Turns(wheel)
         self._scheduled = False
         self._receiving = False
         self._heard = True
@@ -146,9 +146,7 @@ class Connection(asyncio.Protocol, Generic[M]):
         self._transport.set_write_buffer_limits(high=self.settings.write_high)
         self.address = _address(transport)
         try:
-            self.identity = self._identify(transport.get_extra_info("ssl_object"))
-            self._check_tls(transport.get_extra_info("ssl_object"))
-            self._admit(self.identity)
+            self._check_peer(transport.get_extra_info("ssl_object"))
         except Failure as failure:
             self.cause = failure.message
             self._refused(failure)
@@ -178,12 +176,11 @@ class Connection(asyncio.Protocol, Generic[M]):
 
     def pause_writing(self) -> None:
         """Let senders wait: the transport holds enough."""
-        self._paused = True
+        self._turns.paused = True
 
     def resume_writing(self) -> None:
         """Let senders go on, one frame each in turn."""
-        self._paused = False
-        self._next_turns()
+        self._turns.resume()
 
     def connection_lost(self, error: Exception | None) -> None:
         """End what is left."""
@@ -195,8 +192,7 @@ class Connection(asyncio.Protocol, Generic[M]):
         if self._timer is not None:
             self._timer.cancel()
         self._lost()
-        while self._turns:
-            self._turns.popleft().fail(self.broken(reached=False))
+        self._turns.fail(lambda: self.broken(reached=False))
         self._dispatch.clear()
         if not self.gone.done():
             self.gone.set_result(None)
@@ -211,7 +207,7 @@ class Connection(asyncio.Protocol, Generic[M]):
     @property
     def congested(self) -> bool:
         """True when a sender must wait for its :meth:`turn`."""
-        return self._paused or bool(self._turns)
+        return self._turns.taken
 
     async def turn(self, deadline: float = math.inf) -> None:
         """Wait, first come first served, until one frame may be written.
@@ -222,14 +218,7 @@ class Connection(asyncio.Protocol, Generic[M]):
         """
         if self.closed:
             raise self.broken(reached=False)
-        waiter: Waiter[None] = Waiter()
-        self._turns.append(waiter)
-        await wait_in(self._turns, waiter, self.wheel, deadline)
-
-    def _next_turns(self) -> None:
-        turns = self._turns
-        while turns and not self._paused and not self.closed:
-            turns.popleft().set(None)
+        await self._turns.wait(deadline)
 
     def wrote(self) -> None:
         """See to it that what the session queued is written, joined with what follows."""
@@ -253,7 +242,7 @@ class Connection(asyncio.Protocol, Generic[M]):
             return
         self.on_wire = session.last
         transport.write(session.take())
-        if self._paused and transport.get_write_buffer_size() > self.settings.write_limit:
+        if self._turns.paused and transport.get_write_buffer_size() > self.settings.write_limit:
             self.abort("the peer does not read what it asks for")
 
     def send_data(self, stream: MeshStream, payload: bytes, *, end: bool) -> None:
@@ -306,6 +295,7 @@ class Connection(asyncio.Protocol, Generic[M]):
         peer = self.session.peer
         if peer is not None:
             self.chunk = min(self.settings.chunk, peer.max_payload)
+            self.inline = min(self.settings.inline, peer.max_payload)
         self.ready = True
         if self._timer is not None:
             self._timer.cancel()
@@ -344,11 +334,20 @@ class Connection(asyncio.Protocol, Generic[M]):
             self.wrote()
         self._timer = self.wheel.after(self._delay, self._tick)
 
-    def _check_tls(self, tls: ssl.SSLObject) -> None:
+    def _check_peer(self, tls: ssl.SSLObject) -> None:
         if tls.selected_alpn_protocol() != PROTOCOL or tls.version() != "TLSv1.3":
             raise NotAllowed(
                 f"{self.address} does not speak {PROTOCOL} over TLS 1.3", reason="peer-protocol"
             )
+        try:
+            self.identity = self._identify(tls)
+        except Failure:
+            raise
+        except Exception as error:
+            raise NotAllowed(
+                f"{self.address} cannot be identified: {describe(error)}", reason="peer-identity"
+            ) from error
+        self._admit(self.identity)
 
 
 def _address(transport: asyncio.BaseTransport) -> str:
@@ -368,29 +367,6 @@ async def close_all(connections: Sequence[Connection[Any]], grace: float) -> Non
         for connection in connections:
             connection.abort("shutting down")
         await asyncio.wait(gone, timeout=grace)
-
-
-async def wait_in(
-    queue: deque[Waiter[None]], waiter: Waiter[None], wheel: Wheel, deadline: float
-) -> None:
-    """Await ``waiter``, which is in ``queue`` and leaves it when the wait is given up.
-
-    Raises:
-        TimedOut: the deadline has passed.
-    """
-    timer = wheel.at(deadline, lambda: waiter.fail(_late()))
-    try:
-        await waiter
-    except BaseException:
-        if waiter in queue:
-            queue.remove(waiter)
-        raise
-    finally:
-        timer.cancel()
-
-
-def _late() -> TimedOut:
-    return TimedOut("the deadline passed while the call waited to be sent", reached=False)
 
 
 def describe(error: BaseException) -> str:

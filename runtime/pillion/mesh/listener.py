@@ -149,6 +149,7 @@ class MeshListener:
 
     async def _handshake(self, accepted: socket.socket, room: asyncio.Semaphore) -> None:
         settings = self._settings
+        address: object = "an unknown address"
         try:
             address = accepted.getpeername()
             if len(self._connections) >= settings.max_connections:
@@ -169,8 +170,8 @@ class MeshListener:
                 ssl_handshake_timeout=settings.handshake_timeout,
                 ssl_shutdown_timeout=settings.close_timeout,
             )
-        except OSError as error:  # ssl.SSLError and timeouts are OSErrors
-            self._refuse(address, str(error))
+        except Exception as error:  # noqa: BLE001 - one bad peer must not end the accepting
+            self._refuse(address, str(error) or type(error).__name__)
         finally:
             room.release()
 

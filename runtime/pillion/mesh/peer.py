@@ -10,8 +10,8 @@ from pillion.errors import Failure, Overloaded, Unavailable
 from pillion.inline import Waiter
 from pillion.kinds.registry import Instance
 from pillion.mesh.caller import CallerConnection
-from pillion.mesh.connection import wait_in
 from pillion.mesh.settings import Settings
+from pillion.mesh.turns import wait_in
 from pillion.wheel import Timer, Wheel
 
 
@@ -33,8 +33,8 @@ class Pool(Protocol):
     def opened(self) -> None:
         """A connection is ready."""
 
-    def failed(self, instance: Instance, why: str) -> None:
-        """A connection to ``instance`` could not be opened."""
+    def failed(self, instance: Instance, why: str, *, known_to_work: bool) -> None:
+        """A connection to ``instance`` could not be opened; perhaps others to it are open."""
 
     def broken(self, instance: Instance, why: str) -> None:
         """A connection to ``instance`` broke."""
@@ -66,6 +66,7 @@ class Peer:
 
     __slots__ = (
         "_cleanup",
+        "_grow_at",
         "_pool",
         "_why",
         "connections",
@@ -78,6 +79,7 @@ class Peer:
 
     def __init__(self, pool: Pool, instance: Instance) -> None:
         self._pool = pool
+        self._grow_at = pool.settings.grow_at
         self.instance = instance
         self.connections: list[CallerConnection] = []
         self.opening: CallerConnection | None = None
@@ -99,6 +101,15 @@ class Peer:
 
     def pick(self) -> CallerConnection | None:
         """Return the connection with the fewest streams, None when none takes a call now."""
+        if len(self.connections) == 1:
+            connection = self.connections[0]
+            streams = len(connection.calls.streams)
+            room = min(self._grow_at, connection.calls.capacity)
+            if streams < room and not connection.congested:
+                return connection
+        return self._pick()
+
+    def _pick(self) -> CallerConnection | None:
         best = None
         fewest = 1 << 31
         for connection in self.connections:
@@ -110,7 +121,7 @@ class Peer:
                 fewest = streams
         settings = self._pool.settings
         if (
-            fewest >= settings.grow_at
+            fewest >= self._grow_at
             and self.opening is None
             and 0 < len(self.connections) < settings.connections_per_peer
             and self._pool.now() >= self.retry_at
@@ -155,6 +166,8 @@ class Peer:
             return
         if not self.connections:
             now = self._pool.now()
+            if self.retry_at == math.inf:
+                raise self._unavailable("shutting-down")
             if now < self.retry_at:
                 raise self._unavailable("connect-backoff", retry_after=self.retry_at - now)
             self.opening = self._pool.connect(self)
@@ -226,7 +239,7 @@ class Peer:
         self.opening = None
         self._why = why
         self._pause(self.failures)
-        self._pool.failed(self.instance, why)
+        self._pool.failed(self.instance, why, known_to_work=bool(self.connections))
         if not self.connections:
             self._fail_waiting(reason)
         self._settle()

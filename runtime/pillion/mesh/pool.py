@@ -190,7 +190,7 @@ class Peers:
             )
             self.identity_refused(connection, failure)
             peer.failed(connection, failure.message, reason="peer-identity")
-        except (OSError, ValueError, OverflowError) as error:  # of the network, or of the address
+        except Exception as error:  # noqa: BLE001 - the calls that wait must learn of anything
             peer.failed(connection, str(error) or type(error).__name__)
 
     # peer.Pool
@@ -216,11 +216,12 @@ class Peers:
         """Count a connection that is ready."""
         self.counters.connections_opened += 1
 
-    def failed(self, instance: Instance, why: str) -> None:
+    def failed(self, instance: Instance, why: str, *, known_to_work: bool) -> None:
         """Count an attempt that came to nothing, and pass it on."""
         self.counters.connections_failed += 1
         log.info("no mesh connection to %s:%d: %s", instance.host, instance.port, why)
-        self._report(instance)
+        if not known_to_work:
+            self._report(instance)
 
     def broken(self, instance: Instance, why: str) -> None:
         """Count a connection that broke, and pass it on."""

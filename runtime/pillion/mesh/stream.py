@@ -90,15 +90,14 @@ class MeshStream(Stream):
         if not run.finished:
             self.sender = run
 
-    def stop_sending(self) -> None:
-        """Send no more and let go of the body."""
+    def stop_sending(self) -> BodyStream | None:
+        """Send no more; return the body that was being sent, for its owner to let go of."""
         self.sending = False
         run, self.sender = self.sender, None
         body, self.outgoing = self.outgoing, None
         if run is not None:
             run.cancel()
-        if body is not None and body.started:
-            body.close()
+        return body
 
     def granted(self) -> None:
         """Go on sending: the peer has granted credit."""

@@ -93,8 +93,8 @@ class ApiConnection(asyncio.Protocol):
         "_half_closed",
         "_input",
         "_limits",
-        "_lingering",
         "_on_closed",
+        "_over",
         "_paused",
         "_reader",
         "_refusal",
@@ -135,7 +135,7 @@ class ApiConnection(asyncio.Protocol):
         self._paused = False
         self._draining = False
         self._half_closed = False
-        self._lingering = False
+        self._over = False
         self._timer: Timer | None = None
 
     @property
@@ -144,10 +144,11 @@ class ApiConnection(asyncio.Protocol):
         return self._current is not None
 
     def drain(self) -> None:
-        """Close now if nothing is being answered, else behind the answer."""
+        """Close now if nothing is being asked or answered, else behind the answer."""
         self._draining = True
-        if self._current is None and self._transport is not None:
-            self._transport.close()
+        idle = self._current is None and self._input is None and not self._reader.in_head
+        if idle and self._transport is not None:
+            self._finish(lingering=False)
 
     def abort(self) -> None:
         """Close at once, whatever is being answered."""
@@ -164,39 +165,38 @@ class ApiConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read, dispatch, and see whether reading must pause."""
-        if self._refusal is not None or self._lingering:
+        if self._refusal is not None or self._over:
             return
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if not self._reader.in_head:
+            self._stop_timer()
         try:
             self._reader.feed(data)
         except Refused as refusal:
             self._refuse(refusal)
             return
         incoming = self._input
-        if incoming is not None:
-            if incoming.request.length is None and incoming.stream is None:
-                self._dispatch_stream(incoming)
-            self._start_timer(self._limits.stall_timeout, self._body_timed_out)
-        elif self._reader.in_head:
-            self._start_timer(self._limits.head_timeout, self._head_timed_out)
-        self._adjust_reading()
+        if incoming is not None and incoming.request.length is None and incoming.stream is None:
+            self._dispatch_stream(incoming)
+        if not self._over:
+            self._time_reading()
+            self._adjust_reading()
 
     def eof_received(self) -> bool:
         """The client sends no more: it may be gone, or wait for its answers."""
-        if self._lingering or self._current is None or self._input is not None:
+        if self._over or self._current is None or self._input is not None:
             # Nothing is owed, or what is owed lacks its body.
             return False
         self._half_closed = True
-        self._watch_for_hang_up()
+        self._watch_for_hang_up(soon=True)
         return self._transport is not None and not self._transport.is_closing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel what is being done for this client."""
         self._transport = None
-        if self._timer is not None:
-            self._timer.cancel()
+        self._stop_timer()
+        # First the work, which sees a cancellation and not a failure; then the body it read.
+        if self._run is not None:
+            self._run.cancel()
         incoming, self._input = self._input, None
         if incoming is not None and incoming.stream is not None:
             incoming.stream.fail(
@@ -205,8 +205,6 @@ class ApiConnection(asyncio.Protocol):
         for exchange in self._waiting:
             discard(exchange.request.body)
         self._waiting.clear()
-        if self._run is not None:
-            self._run.cancel()
         self._writer.resume()
         self._on_closed(self)
 
@@ -222,6 +220,7 @@ class ApiConnection(asyncio.Protocol):
 
     def request_started(self, request: Request) -> None:
         """A head is complete: decide how its body travels."""
+        self._stop_timer()
         self._counters.requests += 1
         exchange = Exchange(request)
         length = request.length
@@ -282,7 +281,7 @@ class ApiConnection(asyncio.Protocol):
         # A loop rather than one exchange beginning the next: a burst of pipelined requests that
         # are answered at once must not grow the stack.
         self._turning = True
-        while self._waiting and self._current is None:
+        while self._waiting and self._current is None and not self._over:
             self._begin(self._waiting.popleft())
         self._turning = False
         if self._current is None and self._input is not None:
@@ -297,9 +296,12 @@ class ApiConnection(asyncio.Protocol):
             self._run = run
 
     def _say_continue(self, exchange: Exchange) -> None:
-        if exchange.request.expects_continue and exchange.received == 0 and self._transport:
+        if self._over or self._transport is None:
+            return
+        if exchange.request.expects_continue and exchange.received == 0:
             exchange.request.expects_continue = False
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._time_reading()
 
     async def _answer(self, exchange: Exchange) -> None:
         request = exchange.request
@@ -310,16 +312,18 @@ class ApiConnection(asyncio.Protocol):
         if self._transport is None:
             discard(reply.body)
             return
-        await self._writer.send(request, reply, last=self._is_last(exchange))
+        if self._is_last(exchange) or (request.http10 and _ends_with_connection(reply)):
+            # The client is told, so it happens, whatever changes until the reply is written.
+            request.keep_alive = False
+        if not self._writer.write(request, reply, last=not request.keep_alive):
+            await self._writer.send(request, reply, last=not request.keep_alive)
 
     def _is_last(self, exchange: Exchange) -> bool:
         return (
             not exchange.request.keep_alive
             or not exchange.complete
             or self._draining
-            or self._refusal is not None
             or (self._half_closed and not self._waiting)
-            or (exchange.request.http10 and exchange.request.length is None)
         )
 
     def _answered(self, _value: None, error: BaseException | None) -> None:
@@ -333,11 +337,10 @@ class ApiConnection(asyncio.Protocol):
         if error is not None:
             log.error("a request ended with its connection", exc_info=error)
             transport.abort()
-        elif self._refusal is not None and not self._waiting:
-            # What broke the rules was the request just answered, if its body is missing.
-            self._say_refusal() if exchange.complete else self._finish(lingering=True)
         elif self._is_last(exchange):
             self._finish(lingering=not exchange.complete)
+        elif self._refusal is not None and not self._waiting:
+            self._say_refusal()
         else:
             if self._paused:
                 self._adjust_reading()
@@ -347,8 +350,8 @@ class ApiConnection(asyncio.Protocol):
     # Bad ends.
 
     def _refuse(self, refusal: Refused) -> None:
-        current = self._current
-        if current is not None and current.complete and not current.request.keep_alive:
+        latest = self._waiting[-1] if self._waiting else self._current
+        if self._over or (latest is not None and latest.complete and not latest.request.keep_alive):
             # What follows a request with "Connection: close" is none of ours.
             return
         self._counters.malformed += 1
@@ -356,7 +359,8 @@ class ApiConnection(asyncio.Protocol):
         incoming, self._input = self._input, None
         if incoming is not None and incoming.stream is not None:
             incoming.stream.fail(_as_failure(refusal))
-        if self._current is None:
+        # Failing the body may have had its request answered, and the connection ended, already.
+        if self._current is None and not self._over:
             self._say_refusal()
 
     def _say_refusal(self) -> None:
@@ -374,45 +378,69 @@ class ApiConnection(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
-        self._draining = True
+        self._over = True
         if not lingering or self._half_closed or not transport.can_write_eof():
-            transport.close()
+            self._close()
             return
         # Closing while the client still sends would reset the connection under our answer.
-        self._lingering = True
         if self._paused:
             self._paused = False
             transport.resume_reading()
         transport.write_eof()
-        self._start_timer(LINGER, transport.close)
+        self._start_timer(LINGER, self._close)
+
+    def _close(self) -> None:
+        transport = self._transport
+        if transport is None:
+            return
+        transport.close()
+        if transport.get_write_buffer_size():
+            self._start_timer(self._limits.stall_timeout, transport.abort)
+        else:
+            self._stop_timer()
 
     # Reading, and time.
 
     def _adjust_reading(self) -> None:
         transport = self._transport
-        if transport is None or self._lingering:
+        if transport is None or self._over:
             return
         stream = self._input.stream if self._input is not None else None
         buffered = stream.buffered if stream is not None else 0
         bound = LOW if self._paused else HIGH
         crowded = len(self._waiting) >= MAX_PIPELINED or buffered > bound
         if crowded and not self._paused:
+            # The client's clock stands still while it is we who do not read.
             self._paused = True
+            self._stop_timer()
             transport.pause_reading()
         elif self._paused and not crowded:
             self._paused = False
             transport.resume_reading()
-            if stream is not None:
-                self._start_timer(self._limits.stall_timeout, self._body_timed_out)
+            self._time_reading()
 
     def _body_consumed(self, _size: int) -> None:
         if self._paused:
             self._adjust_reading()
 
+    def _time_reading(self) -> None:
+        """Give what is being read its time: a head once, a body from each piece to the next."""
+        incoming = self._input
+        if incoming is not None:
+            if incoming.received or not incoming.request.expects_continue:
+                self._start_timer(self._limits.stall_timeout, self._body_timed_out)
+        elif self._reader.in_head and self._timer is None:
+            self._start_timer(self._limits.head_timeout, self._head_timed_out)
+
     def _start_timer(self, delay: float, callback: Callable[[], None]) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._wheel.after(delay, callback)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _head_timed_out(self) -> None:
         if self._reader.in_head:
@@ -423,18 +451,24 @@ class ApiConnection(asyncio.Protocol):
             self._finish(lingering=False)
 
     def _body_timed_out(self) -> None:
-        if self._input is not None and not self._paused:
+        if self._input is not None:
             self._counters.timeouts += 1
             self._refuse(Refused(408, "the request's body stopped arriving"))
 
-    def _watch_for_hang_up(self) -> None:
+    def _watch_for_hang_up(self, *, soon: bool = False) -> None:
         transport = self._transport
         if transport is None or self._current is None:
             return
         if hung_up(transport.get_extra_info("socket")):
             transport.abort()
         else:
-            self._start_timer(1.0, self._watch_for_hang_up)
+            # A client that closes just now may not have let go of its socket yet.
+            self._start_timer(0.02 if soon else 1.0, self._watch_for_hang_up)
+
+
+def _ends_with_connection(reply: Reply) -> bool:
+    """Tell whether nothing but the connection's end can tell an HTTP/1.0 client the body's."""
+    return isinstance(reply.body, BodyStream) and reply.body.length is None
 
 
 def _as_failure(refusal: Refused) -> Failure:

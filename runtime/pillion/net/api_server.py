@@ -11,11 +11,12 @@ import hmac
 import logging
 import random
 import re
+import socket
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from pillion.call import Reply
+from pillion.call import Reply, find
 from pillion.errors import Failure
 from pillion.inline import Waiter
 from pillion.net.api_connection import ApiConnection, Counters, Limits
@@ -105,8 +106,15 @@ class ApiServer:
         """
         loop = asyncio.get_running_loop()
         path.unlink(missing_ok=True)
-        server = await loop.create_unix_server(self._connection, str(path), backlog=1024)
-        path.chmod(0o600)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            # Its mode is set before it listens, so there is no moment in which others get in.
+            listener.bind(str(path))
+            path.chmod(0o600)
+            server = await loop.create_unix_server(self._connection, sock=listener, backlog=1024)
+        except BaseException:
+            listener.close()
+            raise
         self._servers.append(server)
 
     @property
@@ -153,48 +161,41 @@ class ApiServer:
 
     async def serve(self, request: Request) -> Reply:
         """Answer one request; never raises but for cancellation."""
-        cors = self._cors
         if b"%" in request.path and _BAD_ESCAPE.search(request.path):
             return text_reply(400, "invalid URL escape\n")
         if request.baggage and not is_baggage(request.baggage):
             return text_reply(400, "invalid baggage header\n")
         traceparent = self._trace(request)
-        if cors is not None:
-            preflight = cors.preflight(request)
-            if preflight is not None:
-                return preflight
-        reply = await self._guarded(request)
-        if cors is not None and request.origin:
-            cors.mark(request, reply)
-        if traceparent and reply.header(b"traceparent") is None:
-            reply.headers.append((b"traceparent", traceparent))
-            if request.tracestate:
-                reply.headers.append((b"tracestate", request.tracestate))
-        if request.baggage:
-            reply.headers.append((b"baggage", request.baggage))
-        return reply
-
-    async def _guarded(self, request: Request) -> Reply:
+        preflight = self._cors.preflight(request) if self._cors is not None else None
+        if preflight is not None:
+            return preflight
         started = time.monotonic() if self._log_calls else 0.0
         try:
             endpoint, row = self._router.find(request)
             if self._token and not (row is not None and row.public) and not self._admits(request):
-                return text_reply(401, "invalid api token")
-            reply = await endpoint(request)
+                reply = text_reply(401, "invalid api token")
+            else:
+                reply = await endpoint(request)
         except Failure as failure:
             reply = error_reply(failure)
         except Exception:
             log.exception("a request failed inside the runtime")
             reply = error_reply(Failure("internal error; the runtime's log says more"))
         if self._log_calls:
-            log.info(
-                "HTTP API called: method=%s path=%s status=%d ms=%.1f",
-                request.method.decode(),
-                request.path.decode("latin-1"),
-                reply.status,
-                (time.monotonic() - started) * 1000,
-            )
+            _log(request, reply, time.monotonic() - started)
+        self._mark(request, reply, traceparent)
         return reply
+
+    def _mark(self, request: Request, reply: Reply, traceparent: bytes) -> None:
+        """Add what the runtime says with every reply."""
+        if self._cors is not None and request.origin:
+            self._cors.mark(request, reply)
+        if traceparent and find(reply.headers, b"traceparent") is None:
+            reply.headers.append((b"traceparent", traceparent))
+            if request.tracestate:
+                reply.headers.append((b"tracestate", request.tracestate))
+        if request.baggage:
+            reply.headers.append((b"baggage", request.baggage))
 
     def _admits(self, request: Request) -> bool:
         return hmac.compare_digest(request.token, self._token)
@@ -234,6 +235,16 @@ class _Refusal(asyncio.Protocol):
                 b"x-pillion-reason: overloaded\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
             )
         transport.close()
+
+
+def _log(request: Request, reply: Reply, seconds: float) -> None:
+    log.info(
+        "HTTP API called: method=%s path=%s status=%d ms=%.1f",
+        request.method.decode(),
+        request.path.decode("latin-1"),
+        reply.status,
+        seconds * 1000,
+    )
 
 
 def addresses(listen: Sequence[str]) -> list[str | None]:

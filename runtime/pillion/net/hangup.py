@@ -45,19 +45,28 @@ def _poll_says_closed(connection: socket.socket) -> bool:
 
 
 def _peer_inode(connection: socket.socket) -> int | None:
-    """Return the inode of the peer's socket, 0 if it has no owner, None if it is not here."""
-    peer, own = connection.getpeername(), connection.getsockname()
-    if connection.family == socket.AF_INET and peer[0] != own[0]:
+    """Return the inode of the peer's socket, 0 if it has no owner, None if that is not known."""
+    peer, own = connection.getpeername()[:2], connection.getsockname()[:2]
+    if peer[0] != own[0]:
         return None
+    inode = _inode(connection.family, peer, own)
+    if inode is None and _inode(connection.family, own, peer) is not None:
+        # The kernel finds our side and not the other: its owner closed it, and it is let go of.
+        return 0
+    return inode
+
+
+def _inode(family: int, local: tuple[str, int], remote: tuple[str, int]) -> int | None:
+    """Return the inode of a TCP socket of this machine, None if the kernel shows none."""
     request = _REQUEST.pack(
-        connection.family,
+        family,
         socket.IPPROTO_TCP,
         0,
         0xFFFFFFFF,
-        peer[1].to_bytes(2, "big"),
-        own[1].to_bytes(2, "big"),
-        socket.inet_pton(connection.family, peer[0]).ljust(16, b"\0"),
-        socket.inet_pton(connection.family, own[0]).ljust(16, b"\0"),
+        local[1].to_bytes(2, "big"),
+        remote[1].to_bytes(2, "big"),
+        socket.inet_pton(family, local[0]).ljust(16, b"\0"),
+        socket.inet_pton(family, remote[0]).ljust(16, b"\0"),
         0,
         _ANY_COOKIE,
     )
@@ -65,13 +74,12 @@ def _peer_inode(connection: socket.socket) -> int | None:
     with contextlib.closing(
         socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG)
     ) as netlink:
-        netlink.settimeout(0.05)
+        # The kernel has answered when sendto returns, so there is nothing to wait for.
+        netlink.settimeout(0)
         header = _HEADER.pack(size, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, 1, 0)
         netlink.sendto(header + request, (0, 0))
         answer = netlink.recv(4096)
-    kind = _HEADER.unpack_from(answer)[1]
-    if kind == _NLMSG_ERROR:
-        # No such socket: its owner closed it and the kernel has let go of it already.
-        return 0
+    if _HEADER.unpack_from(answer)[1] == _NLMSG_ERROR:
+        return None
     inode: int = struct.unpack_from("=I", answer, _INODE_OFFSET)[0]
     return inode

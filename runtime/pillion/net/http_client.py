@@ -126,7 +126,7 @@ class HttpClient:
             except Unavailable as failure:
                 # A kept-alive connection may have been closed by the other side just now. That
                 # says nothing about the other side's health: the next connection tells.
-                stale = reused and failure.reason == "connection-broken"
+                stale = reused and failure.reason == "connection-broken" and not connection.heard
                 replayable = isinstance(body, bytes) or not body.started
                 safe = not failure.reached or (method in IDEMPOTENT and replayable)
                 if not (stale and safe):
@@ -137,14 +137,14 @@ class HttpClient:
         self._closed = True
         for connection in list(self._open):
             connection.abort()
-        while self._waiting:
-            self._waiting.popleft().set(None)
+        self._wake_all()
 
     def retire(self) -> None:
         """Close idle connections now and the others when their reply is complete."""
         self._closed = True
         for connection in list(self._idle):
             connection.abort()
+        self._wake_all()
 
     @property
     def open_connections(self) -> int:
@@ -175,6 +175,10 @@ class HttpClient:
                 waiter.set(None)
                 return
 
+    def _wake_all(self) -> None:
+        while self._waiting:
+            self._waiting.popleft().set(None)
+
     async def _connection(self, deadline: float) -> ClientConnection:
         while True:
             if self._closed:
@@ -198,6 +202,13 @@ class HttpClient:
         self._waiting.append(waiter)
         try:
             await waiter
+        except BaseException:
+            if waiter.given:
+                # The turn came together with the cancellation: pass it on.
+                self._wake_one()
+            elif waiter in self._waiting:
+                self._waiting.remove(waiter)
+            raise
         finally:
             timer.cancel()
 
@@ -209,12 +220,16 @@ class HttpClient:
             await in_task(self._handshake(connection, deadline))
         except TimeoutError:
             self.connection_closed(connection)
+            if deadline <= time.monotonic():
+                raise TimedOut(
+                    f"no connection to the {self._name} within the deadline", reached=False
+                ) from None
             raise Unavailable(
                 f"no connection to the {self._name} at {self._origin} in time",
                 reason="connect-timeout",
                 reached=False,
             ) from None
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # a host name may not even be encodable
             self.connection_closed(connection)
             raise Unavailable(
                 f"cannot connect to the {self._name} at {self._origin}: {_why(error)}",
@@ -241,5 +256,5 @@ class HttpClient:
             )
 
 
-def _why(error: OSError) -> str:
-    return error.strerror or str(error) or type(error).__name__
+def _why(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Protocol, cast
 
 from pillion.body import Body, BodyStream
@@ -34,6 +35,7 @@ class ClientConnection(asyncio.Protocol):
 
     Attributes:
         used: True when an earlier request was answered on it.
+        heard: True once something of the reply to the present request has come.
     """
 
     __slots__ = (
@@ -57,6 +59,7 @@ class ClientConnection(asyncio.Protocol):
         "_wheel",
         "_writable",
         "_written",
+        "heard",
         "used",
     )
 
@@ -82,6 +85,7 @@ class ClientConnection(asyncio.Protocol):
         self._sent_all = True
         self._replied = True
         self.used = False
+        self.heard = False
 
     async def send(
         self,
@@ -94,6 +98,7 @@ class ClientConnection(asyncio.Protocol):
     ) -> Reply:
         """Send a request; see :meth:`HttpClient.send`."""
         transport = self._transport
+        self.heard = False
         if transport is None or transport.is_closing():
             raise Unavailable("the connection is closed", reason="connection-broken", reached=False)
         head: Waiter[Reply] = Waiter()
@@ -112,7 +117,8 @@ class ClientConnection(asyncio.Protocol):
             self._send_stream(
                 transport, request_head(method, target, headers, host_line, _framing(body)), body
             )
-        self._timer = self._wheel.at(deadline, self._timed_out)
+        if deadline != math.inf:
+            self._timer = self._wheel.at(deadline, self._timed_out)
         try:
             return await head
         except BaseException:
@@ -133,12 +139,19 @@ class ClientConnection(asyncio.Protocol):
         self._sending = None if run.finished else run
 
     async def _copy(self, transport: asyncio.Transport, body: BodyStream) -> None:
-        chunked = body.length is None
+        owed = body.length
+        chunked = owed is None
         try:
             while chunk := await body.read():
+                if owed is not None:
+                    owed -= len(chunk)
+                    if owed < 0:
+                        raise _wrong_length()
                 if self._writable is not None:
                     await self._writable
                 transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunked else chunk)
+            if owed:
+                raise _wrong_length()
             if chunked:
                 transport.write(b"0\r\n\r\n")
         finally:
@@ -184,22 +197,26 @@ class ClientConnection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _complete(self) -> None:
+        # Not before the parser is through: it must not be used again in the middle of a callback,
+        # nor the connection when bytes follow that answer nothing.
         stream, self._stream = self._stream, None
-        if stream is not None:
-            stream.finish()
+        head, self._head = self._head, None
+        if stream is not None or head is None:
             self._finish_if_done()
+            if stream is not None:
+                stream.finish()
             return
         chunks = self._chunks
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         self._chunks = []
-        head, self._head = self._head, None
         reply = Reply(self._status, self._headers, body)
-        if not body and self._length:
+        if not body and self._length and self._status != 204:
             # HEAD: the length that the body would have had is a header like any other.
             reply.headers.append((b"Content-Length", b"%d" % self._length))
         self._finish_if_done()
-        if head is not None:
-            head.set(reply)
+        head.set(reply)
 
     def _start_stream(self) -> None:
         stream = BodyStream(self._length, self._consumed, self.abort)
@@ -218,8 +235,12 @@ class ClientConnection(asyncio.Protocol):
             self.used = True
             self._owner.connection_idle(self)
         elif self._transport is not None:
-            # The reply came before the request's body was through, or the peer will close.
-            self._transport.close()
+            # The reply came before the request's body was through, or the peer will close. What is
+            # not sent by now, nobody waits for.
+            if self._transport.get_write_buffer_size():
+                self._transport.abort()
+            else:
+                self._transport.close()
             if self._sending is not None:
                 self._sending.cancel()
 
@@ -262,13 +283,22 @@ class ClientConnection(asyncio.Protocol):
         if self._replied and self._head is None:
             self.abort()
             return
+        self.heard = True
         try:
             self._reader.feed(data)
         except Refused as refusal:
+            if self._replied:
+                # The reply is whole; what follows it costs the connection.
+                self._keep = False
+                self._complete()
+                return
             kind = TooLarge if "limit" in refusal.why else Unavailable
             self._break(kind(refusal.why, reason="bad-reply"))
             return
-        if self._head is not None and self._status and self._length is None and not self._replied:
+        if self._replied:
+            self._complete()
+            return
+        if self._head is not None and self._status and self._length is None:
             self._start_stream()
         stream = self._stream
         if stream is not None and stream.buffered > HIGH and not self._paused and self._transport:
@@ -277,13 +307,13 @@ class ClientConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The peer closed: the end of a body without a length, or a break."""
-        self._reader.end_of_stream()
+        if self._reader.end_of_stream():
+            self._complete()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
         self._transport = None
-        self.resume_writing()
         self._owner.connection_closed(self)
         if not self._replied:
             self._break(
@@ -293,6 +323,8 @@ class ClientConnection(asyncio.Protocol):
                     reached=self._written,
                 )
             )
+        # Last, when nobody waits any more: a closed transport must not be written to.
+        self.resume_writing()
 
     def pause_writing(self) -> None:
         """The peer reads slower than it is written to."""
@@ -304,6 +336,10 @@ class ClientConnection(asyncio.Protocol):
         writable, self._writable = self._writable, None
         if writable is not None:
             writable.set(None)
+
+
+def _wrong_length() -> Unavailable:
+    return Unavailable("the body is not as long as its announced length", reason="body-length")
 
 
 def _length(method: bytes, body: bytes) -> bytes:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from pillion.call import Call, Header, Headers, Reply
 from pillion.errors import Invalid
 from pillion.net.http_client import ClientLimits, HttpClient, Origin
 from pillion.wheel import Wheel
 
+_HOST = re.compile(r"[a-z0-9._:-]+")
+_PATH = "/%!$&'()*+,;=:@-._~"
 MAX_ORIGINS = 256
 """Origins whose connections are kept; the one used longest ago goes first."""
 
@@ -69,19 +72,20 @@ class Outside:
         if known is not None:
             self._clients.move_to_end(name)
             return known
-        url = urlsplit(outlet.base_url)
         try:
+            url = urlsplit(outlet.base_url)
             port = url.port or (443 if url.scheme == "https" else 80)
         except ValueError:
-            port = 0
-        if url.scheme not in ("http", "https") or not url.hostname or not port:
-            raise Invalid(f"{outlet.base_url!r} is no http or https URL", reached=False)
+            raise _no_url(outlet) from None
+        host = url.hostname or ""
+        if url.scheme not in ("http", "https") or not _HOST.fullmatch(host):
+            raise _no_url(outlet)
         tls = self._tls(outlet) if url.scheme == "https" else None
-        client = HttpClient(Origin(url.hostname, port, tls), self._wheel, self._limits, name)
+        client = HttpClient(Origin(host, port, tls), self._wheel, self._limits, name)
         if len(self._clients) >= MAX_ORIGINS:
             _name, (oldest, _prefix) = self._clients.popitem(last=False)
             oldest.retire()
-        made = (client, url.path.rstrip("/").encode())
+        made = (client, quote(url.path.rstrip("/"), safe=_PATH).encode())
         self._clients[name] = made
         return made
 
@@ -91,6 +95,10 @@ class Outside:
         if self._default_tls is None:
             self._default_tls = ssl.create_default_context()
         return self._default_tls
+
+
+def _no_url(outlet: Outlet) -> Invalid:
+    return Invalid(f"{outlet.base_url!r} is no http or https URL", reached=False)
 
 
 def _override(headers: Headers, over: tuple[Header, ...]) -> Headers:

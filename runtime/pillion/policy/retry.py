@@ -30,15 +30,15 @@ class RetryPolicy:
         """
         if attempt <= 1:
             return 0.0
-        return draw * min(self.cap, self.base * 2.0 ** (attempt - 1))
+        return draw * min(self.cap, self.base * 2.0 ** min(attempt - 1, 64))
 
 
 class RetryBudget:
     """Bounds retries to a share of calls, so that they cannot multiply an overload.
 
-    Within any ``window`` seconds there are at most ``ratio`` retries a call, and ``floor`` retries
-    a second besides, so that a service with few calls can retry at all (Finagle's RetryBudget,
-    with counts in one-second slots).
+    In the ``window`` seconds before any retry there were at most ``ratio`` retries a call, and
+    ``floor`` retries a second besides, so that a service with few calls can retry at all (Finagle's
+    RetryBudget, with counts in one-second slots).
     """
 
     __slots__ = ("_calls", "_retries", "_second", "floor", "ratio", "window")
@@ -47,8 +47,10 @@ class RetryBudget:
         self.ratio = ratio
         self.floor = floor
         self.window = window
+        # A window ends inside a slot, so it also holds a part of the slot before its first whole
+        # one: retries there still count, calls there no more.
         self._calls = [0] * window
-        self._retries = [0] * window
+        self._retries = [0] * (window + 1)
         self._second = 0
 
     def deposit(self, now: float) -> None:
@@ -66,13 +68,13 @@ class RetryBudget:
         allowed = self.ratio * sum(self._calls) + self.floor * self.window
         if sum(self._retries) + 1 > allowed:
             return False
-        self._retries[second % self.window] += 1
+        self._retries[second % (self.window + 1)] += 1
         return True
 
     def _advance(self, second: int) -> None:
-        for passed in range(self._second + 1, min(second, self._second + self.window) + 1):
+        for passed in range(self._second + 1, min(second, self._second + self.window + 1) + 1):
             self._calls[passed % self.window] = 0
-            self._retries[passed % self.window] = 0
+            self._retries[passed % (self.window + 1)] = 0
         self._second = second
 
 

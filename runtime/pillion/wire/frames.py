@@ -6,6 +6,7 @@ their order. Fields are only ever added at the end, with a default. Nothing here
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable
 from typing import Annotated, TypeAlias
@@ -174,10 +175,22 @@ _tag = msgspec.msgpack.Decoder(int).decode
 
 
 def append(frame: Frame, out: bytearray) -> int:
-    """Append ``frame`` with its length to ``out``; return the length without the prefix."""
+    """Append ``frame`` with its length to ``out``; return the length without the prefix.
+
+    Raises:
+        Invalid: a field is not of its type, or text with lone surrogates; ``out`` is as before.
+    """
     start = len(out)
     out += b"\0\0\0\0"
-    _encode_into(frame, out, start + PREFIX)
+    try:
+        _encode_into(frame, out, start + PREFIX)
+    except (TypeError, ValueError, OverflowError) as error:
+        del out[start:]
+        raise Invalid(
+            f"a {type(frame).__name__} cannot be sent: {type(error).__name__}",
+            reason="not-encodable",
+            reached=False,
+        ) from error
     length = len(out) - start - PREFIX
     _pack_into(out, start, length)
     return length
@@ -269,7 +282,8 @@ class FrameReader:
 
 _NOT_VALUE = bytes(set(range(256)) - set(b"\0\r\n"))
 _TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_VISIBLE = bytes(set(range(0x21, 0x100)) - {0x7F})
+_METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS"})
+_not_in_target = re.compile(rb"[^\x21-\x7e\x80-\xff]").search
 
 
 def safe_headers(headers: Headers) -> bool:
@@ -288,8 +302,7 @@ def safe_headers(headers: Headers) -> bool:
 def safe_target(method: bytes, path: bytes, query: bytes) -> bool:
     """Tell whether these could only be a request line's method and target (RFC 9112 section 3)."""
     return (
-        method != b""
-        and not method.translate(None, _TOKEN)
-        and path[:1] == b"/"
-        and not (path + query).translate(None, _VISIBLE)
+        path[:1] == b"/"
+        and _not_in_target(path + query) is None
+        and (method in _METHODS or (method != b"" and not method.translate(None, _TOKEN)))
     )

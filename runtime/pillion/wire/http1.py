@@ -39,7 +39,7 @@ REASONS = {
 }
 STATUS_LINES = {
     status: b"HTTP/1.1 %d %b\r\n" % (status, REASONS.get(status, b"Status"))
-    for status in range(100, 600)
+    for status in range(100, 1000)
 }
 
 
@@ -52,9 +52,32 @@ class Refused(Exception):
         self.why = why
 
 
+KEEP_ALIVE = frozenset({b"keep-alive"})
+CLOSE = frozenset({b"close"})
+_USUAL = {
+    b"": frozenset[bytes](),
+    b"keep-alive": KEEP_ALIVE,
+    b"Keep-Alive": KEEP_ALIVE,
+    b"close": CLOSE,
+}
+
+
 def connection_tokens(value: bytes) -> frozenset[bytes]:
     """Split a ``Connection`` value into its lower-case tokens (RFC 9110 section 7.6.1)."""
+    usual = _USUAL.get(value)
+    if usual is not None:
+        return usual
     return frozenset(token.strip().lower() for token in value.split(b",") if token.strip())
+
+
+def without_named(headers: Headers, tokens: frozenset[bytes]) -> Headers:
+    """Return the headers that ``Connection`` does not name as hop-by-hop."""
+    if tokens <= _OPTIONS:
+        return headers
+    return [pair for pair in headers if pair[0].lower() not in tokens]
+
+
+_OPTIONS = KEEP_ALIVE | CLOSE
 
 
 def split_target(target: bytes) -> tuple[bytes, bytes]:
@@ -77,19 +100,16 @@ def split_target(target: bytes) -> tuple[bytes, bytes]:
     return path, query
 
 
+_line = b": ".join
+
+
 def reply_head(status: int, headers: Headers, *extra: bytes) -> bytes:
     """Return a status line and headers as bytes; ``extra`` are whole lines, with CR LF."""
-    lines = [STATUS_LINES[status]]
-    lines += [b"%b: %b\r\n" % pair for pair in headers]
-    lines += extra
-    lines.append(b"\r\n")
-    return b"".join(lines)
+    lines = [*map(_line, headers), b"".join(extra)]
+    return STATUS_LINES[status] + b"\r\n".join(lines) + b"\r\n"
 
 
 def request_head(method: bytes, target: bytes, headers: Headers, *extra: bytes) -> bytes:
     """Return a request line and headers as bytes; ``extra`` are whole lines, with CR LF."""
-    lines = [b"%b %b HTTP/1.1\r\n" % (method, target)]
-    lines += [b"%b: %b\r\n" % pair for pair in headers]
-    lines += extra
-    lines.append(b"\r\n")
-    return b"".join(lines)
+    lines = [b"%b %b HTTP/1.1" % (method, target), *map(_line, headers), b"".join(extra)]
+    return b"\r\n".join(lines) + b"\r\n"

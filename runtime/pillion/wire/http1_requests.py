@@ -7,7 +7,7 @@ from typing import Protocol
 import httptools
 
 from pillion.operation import Request
-from pillion.wire.http1 import Refused, connection_tokens, split_target
+from pillion.wire.http1 import Refused, connection_tokens, split_target, without_named
 
 DROP, FRAME, NOTE = "-", "#", "+"
 HEADER_RULES: dict[bytes, str] = {
@@ -33,6 +33,7 @@ HEADER_RULES: dict[bytes, str] = {
     # Looked at, and forwarded.
     b"authorization": NOTE,
     b"origin": NOTE,
+    b"accept": NOTE,
     # Taken out of the list, into the attribute named here.
     b"dapr-app-id": "app_id",
     b"dapr-api-token": "token",
@@ -63,22 +64,23 @@ class RequestSink(Protocol):
 class RequestReader:
     """Reads requests off one connection.
 
-    ``limit`` bounds the bytes of one head, request line included.
+    ``limit`` bounds the bytes of one head, request line included and each value counted as if one
+    space stood before it. As many bytes again may stand around a chunked body's content: sizes,
+    extensions and trailers.
     """
 
     __slots__ = (
-        "_begun",
         "_connection",
         "_hosts",
         "_in_head",
         "_limit",
         "_parsed",
         "_parser",
-        "_pending",
         "_request",
         "_sink",
         "_transfer_encoding",
         "_unasked",
+        "_unseen",
         "_url",
     )
 
@@ -87,12 +89,11 @@ class RequestReader:
         self._limit = limit
         self._parser = httptools.HttpRequestParser(self)
         self._in_head = False
-        self._begun = False
         self._unasked = False
         self._request = Request()
         self._url = b""
         self._parsed = 0
-        self._pending = 0
+        self._unseen = 0
         self._hosts = 0
         self._connection = b""
         self._transfer_encoding = b""
@@ -108,22 +109,25 @@ class RequestReader:
         Raises:
             Refused: it is malformed, ambiguous or too large; nothing more may be fed.
         """
-        self._begun = False
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._decline_upgrade(data[upgrade.args[0] :])
-        except httptools.HttpParserCallbackError as error:
-            if isinstance(error.__context__, Refused):
-                raise error.__context__ from None
-            raise
-        except httptools.HttpParserError as error:
-            raise Refused(400, f"malformed request: {error}") from None
-        if self._in_head and not self._begun:
-            # One header that never ends is buffered by the parser, unseen by the callbacks.
-            self._pending += len(data)
-            if self._pending > self._limit:
-                self._refuse_large()
+        rest: bytes | memoryview = data
+        while True:
+            self._unseen += len(rest)
+            try:
+                self._parser.feed_data(rest)
+                break
+            except httptools.HttpParserUpgrade as upgrade:
+                end: int = upgrade.args[0]
+            except httptools.HttpParserCallbackError as error:
+                if isinstance(error.__context__, Refused):
+                    raise error.__context__ from None
+                raise
+            except httptools.HttpParserError as error:
+                raise Refused(400, f"malformed request: {error}") from None
+            self._decline_upgrade()
+            rest = memoryview(rest)[end:]
+        if self._parsed + self._unseen > self._limit:
+            # What never ends is buffered by the parser, unseen by the callbacks.
+            self._refuse_large()
 
     # What httptools calls.
 
@@ -132,7 +136,6 @@ class RequestReader:
         if self._unasked:
             return
         self._in_head = True
-        self._begun = True
         self._reset()
 
     def on_url(self, url: bytes) -> None:
@@ -144,20 +147,23 @@ class RequestReader:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header; trailers are dropped."""
-        if not self._in_head:
+        if self._unasked:
             return
         self._count(len(name) + len(value) + 4)
+        if not self._in_head:
+            return
         key = name.lower()
         rule = HEADER_RULES.get(key)
         if rule is None:
             if not key.endswith(b"-bin"):
                 self._request.headers.append((name, value))
         elif rule == NOTE:
-            setattr(self._request, key.decode(), value)
+            setattr(self._request, key.decode(), value.strip())
             self._request.headers.append((name, value))
         elif rule == FRAME:
             self._framing(key, value)
         elif rule != DROP:
+            value = value.strip()  # the lexer leaves what stands before the line's end
             before = getattr(self._request, rule)
             setattr(self._request, rule, before + b", " + value if before else value)
 
@@ -169,6 +175,8 @@ class RequestReader:
         self._in_head = False
         request = self._request
         request.method = self._parser.get_method()
+        self._count(len(request.method) + 14)  # the rest of the request line, and the empty line
+        self._parsed = 0
         version = self._parser.get_http_version()
         if version not in ("1.1", "1.0"):
             self._refuse("protocol version")
@@ -180,29 +188,30 @@ class RequestReader:
             self._refuse("host")
         if request.method == b"CONNECT":
             self._refuse("method CONNECT")
-        tokens = connection_tokens(self._connection) if self._connection else frozenset()
+        tokens = connection_tokens(self._connection)
         if version == "1.0":
             request.http10 = True
             request.expects_continue = False
             request.keep_alive = b"keep-alive" in tokens
         elif tokens:
             request.keep_alive = b"close" not in tokens
-        if tokens:
-            request.headers = [pair for pair in request.headers if pair[0].lower() not in tokens]
+        request.headers = without_named(request.headers, tokens)
         request.path, request.query = split_target(self._url)
         self._unasked = self._parser.should_upgrade() and request.length != 0
         self._sink.request_started(request)
 
     def on_body(self, chunk: bytes) -> None:
         """A piece of the body."""
+        self._unseen = 0
         self._sink.request_data(chunk)
 
     def on_message_complete(self) -> None:
         """The request is complete."""
         if not self._unasked:
+            self._parsed = self._unseen = 0
             self._sink.request_ended()
 
-    def _decline_upgrade(self, rest: bytes) -> None:
+    def _decline_upgrade(self) -> None:
         # Upgrades are not offered. The parser stops behind the head of a request that asks for
         # one; a fresh parser goes on there, told of the body that is still to come.
         self._parser = httptools.HttpRequestParser(self)
@@ -214,8 +223,7 @@ class RequestReader:
                 else (b"Content-Length: %d" % length)
             )
             self._parser.feed_data(b"POST / HTTP/1.1\r\nHost: -\r\n%b\r\n\r\n" % framing)
-        if rest:
-            self.feed(rest)
+        self._unseen = 0
 
     def _framing(self, key: bytes, value: bytes) -> None:
         request = self._request
@@ -227,7 +235,7 @@ class RequestReader:
         elif key == b"host":
             self._hosts += 1
         elif key == b"connection":
-            self._connection += b"," + value
+            self._connection = self._connection + b"," + value if self._connection else value
         elif key == b"transfer-encoding":
             self._transfer_encoding += b"," + value if self._transfer_encoding else value
         elif value.lower() == b"100-continue":
@@ -237,12 +245,13 @@ class RequestReader:
         self._request = Request()
         self._url = b""
         self._parsed = 0
-        self._pending = 0
+        self._unseen = 0
         self._hosts = 0
         self._connection = b""
         self._transfer_encoding = b""
 
     def _count(self, size: int) -> None:
+        self._unseen = 0
         self._parsed += size
         if self._parsed > self._limit:
             self._refuse_large()

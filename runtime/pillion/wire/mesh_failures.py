@@ -30,12 +30,17 @@ def to_reset(stream: int, failure: Failure) -> Reset:
     return Reset(
         stream,
         kind.__name__,
-        failure.reason,
-        failure.message[:LONGEST_MESSAGE],
-        failure.code,
+        _text(failure.reason),
+        _text(failure.message),
+        _text(failure.code),
         failure.reached,
         retry_after,
     )
+
+
+def _text(words: str) -> str:
+    """Return ``words`` cut to a bound and without lone surrogates, which have no encoding."""
+    return words[:LONGEST_MESSAGE].encode("utf-8", "replace").decode()
 
 
 def cancelled(stream: int) -> Reset:

@@ -87,6 +87,7 @@ class Session(Generic[S]):
         last: the highest stream id seen on this connection.
         out: bytes to send, see :meth:`take`.
         failure: why the connection is over; empty while it is well.
+        capacity: streams that may be open now; 0 before the peer's Hello and when leaving.
         leaving: True when either side has said that it goes away.
         gone: True when we have said so.
     """
@@ -95,6 +96,7 @@ class Session(Generic[S]):
         "_half",
         "_handlers",
         "_reader",
+        "capacity",
         "failure",
         "gone",
         "last",
@@ -105,13 +107,14 @@ class Session(Generic[S]):
         "streams",
     )
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, max_streams: int) -> None:
         self.limits = limits
         self.peer: Hello | None = None
         self.streams: dict[int, S] = {}
         self.last = 0
         self.out = bytearray()
         self.failure = ""
+        self.capacity = 0
         self.leaving = False
         self.gone = False
         self._half = limits.window // 2
@@ -129,7 +132,7 @@ class Session(Generic[S]):
             Hello(
                 REVISION,
                 limits.window,
-                limits.max_streams,
+                max_streams,
                 limits.max_payload,
                 limits.max_head,
             ),
@@ -215,6 +218,7 @@ class Session(Generic[S]):
         """Say that we open and take no new streams; the open ones go on."""
         if not self.gone:
             self.gone = self.leaving = True
+            self.capacity = 0
             append(GoAway(self._bound(), reason[:256]), self.out)
 
     def _append_head(self, stream: Stream, frame: Request | Response) -> None:
@@ -252,6 +256,8 @@ class Session(Generic[S]):
         if self.peer is not None:
             return self._broken("a second Hello")
         self.peer = frame
+        if not self.leaving:
+            self.capacity = frame.max_streams
         return None, frame
 
     def _ping(self, frame: Ping) -> Event[S] | None:
@@ -260,6 +266,7 @@ class Session(Generic[S]):
 
     def _goaway(self, frame: GoAway) -> Event[S] | None:
         self.leaving = True
+        self.capacity = 0
         return None, frame
 
     def _late(self, stream: int, name: str) -> Event[S] | None:

@@ -16,20 +16,14 @@ class CallerSession(Session[S]):
     __slots__ = ()
 
     def __init__(self, limits: Limits) -> None:
-        super().__init__(limits)
+        super().__init__(limits, 0)
         self._handlers[Response] = self._response
         self._handlers[Stop] = self._stop
 
     @property
     def open_to_calls(self) -> bool:
         """True when a stream may be opened now."""
-        peer = self.peer
-        return (
-            peer is not None
-            and not self.leaving
-            and len(self.streams) < peer.max_streams
-            and self.last < MAX_STREAM
-        )
+        return len(self.streams) < self.capacity
 
     def open(self, stream: S) -> int:
         """Give ``stream`` its id and windows; its Request follows at once."""
@@ -40,6 +34,8 @@ class CallerSession(Session[S]):
         stream.credit = peer.window
         stream.room = self.limits.window
         self.streams[stream.id] = stream
+        if stream.id == MAX_STREAM:
+            self.capacity = 0
         return stream.id
 
     def send_request(self, stream: S, frame: Request) -> None:
@@ -47,6 +43,7 @@ class CallerSession(Session[S]):
 
         Raises:
             TooLarge: the peer does not take a head of that size; the stream is over.
+            Invalid: the head has no encoding; the stream is over.
         """
         try:
             self._append_head(stream, frame)
@@ -89,7 +86,7 @@ class CalleeSession(Session[S]):
     __slots__ = ("_accept", "_taken")
 
     def __init__(self, limits: Limits, accept: Callable[[], S]) -> None:
-        super().__init__(limits)
+        super().__init__(limits, limits.max_streams)
         self._accept = accept
         self._taken = 0
         self._handlers[Request] = self._request
@@ -101,6 +98,7 @@ class CalleeSession(Session[S]):
 
         Raises:
             TooLarge: the peer does not take a head of that size; nothing was queued.
+            Invalid: the head has no encoding; nothing was queued.
         """
         self._append_head(stream, Response(stream.id, status, headers, length, body, end))
         if end:

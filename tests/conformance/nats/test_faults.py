@@ -101,10 +101,12 @@ async def test_frozen(own_nats: NatsServer) -> None:
     await asyncio.to_thread(own_nats.start)
     async with NatsKvState.open(context(own_nats.settings, timeout="300ms")) as store:
         await store.write(Put("k", b"1"))
+        silent = store._client._session
         own_nats.freeze()
         began = time.monotonic()
         results = await asyncio.gather(*(store.get("k") for _ in range(50)), return_exceptions=True)
         assert all(isinstance(result, Unavailable) for result in results)
+        assert store._client._session is not silent
         with pytest.raises(Unavailable):
             await store.write(Put("k", b"2"))
         assert time.monotonic() - began < 2.5

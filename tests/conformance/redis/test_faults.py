@@ -100,10 +100,12 @@ async def test_frozen(own_redis: RedisServer) -> None:
         context(own_redis.settings, timeout="300ms", dialTimeout="300ms")
     ) as store:
         await store.write(Put("k", b"1"))
+        silent = store._client._session
         own_redis.freeze()
         began = time.monotonic()
         results = await asyncio.gather(*(store.get("k") for _ in range(50)), return_exceptions=True)
         assert all(isinstance(result, Unavailable) for result in results)
+        assert store._client._session is not silent
         with pytest.raises(Unavailable):
             await store.write(Put("k", b"2"))
         assert time.monotonic() - began < 2.5

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import cProfile
 import json
 import pstats
+from pathlib import Path
 
 import pytest
-
 from tests.bench import __main__ as bench
 from tests.bench import invocation, profiling
+from tests.bench.errors import BenchError
 from tests.bench.load import Case
+from tests.bench.systems import App, cheapest_app, check
 
 
 def test_default_loads() -> None:
@@ -75,3 +78,27 @@ def test_profile_entries() -> None:
     assert next(line for line in text.splitlines() if " loads " in line).split("|")[2].strip() == (
         "2.00"
     )
+
+
+def test_without_nginx_the_rest_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A missing peer is named with what to install, and the Python app takes nginx's place."""
+    monkeypatch.setattr("tests.bench.nginx.SEARCH_PATH", "")
+    with contextlib.ExitStack() as stack:
+        app = stack.enter_context(cheapest_app(tmp_path))
+        systems, notes = invocation._start(("app", "nginx"), tmp_path, app, stack)
+        assert app.program == "uvloop and httptools"
+        assert [system.name for system in systems] == ["app"]
+        check(systems[0])
+    assert len(notes) == 1
+    assert "`nginx` was not measured" in notes[0]
+    assert "apt install nginx" in notes[0]
+
+
+def test_nothing_left_to_measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run without any system is an error and not an empty table."""
+    monkeypatch.setattr("tests.bench.nginx.SEARCH_PATH", "")
+    app = App(1, "none", ())
+    with contextlib.ExitStack() as stack, pytest.raises(BenchError, match="nothing is left"):
+        invocation._start(("nginx",), tmp_path, app, stack)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from tests.bench.document import DOCUMENT, replace_section, write_section
 from tests.bench.errors import BenchError
 

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 
 import pytest
 import uvloop
-
 from tests.bench.generator import precise_loop, run
 from tests.bench.systems import App
 from tests.bench.traffic import Outcome, Target
@@ -112,11 +111,11 @@ def test_open_loop_charges_for_waiting() -> None:
         pause=lambda number: 0.3 if number == 10 else 0.0,
         connections=1,
         rate=100,
-        seconds=0.6,
+        seconds=0.5,
     )
-    # Thirty of sixty were due during the pause and waited 150 ms on average; a generator that
-    # counts from the sending would see a single slow request.
-    assert outcome.requests == 60
+    # Thirty of fifty fell due during the pause; a generator that counts from the sending would
+    # see a single slow request.
+    assert outcome.requests == 50
     assert outcome.p99 >= 0.29
     assert outcome.p50 >= 0.005
 

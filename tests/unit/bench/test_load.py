@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.server
 import shutil
+import threading
+from collections.abc import Iterator
 
 import pytest
-
-from tests.bench import load
 from tests.bench.errors import BenchError
 from tests.bench.load import Case, OwnGenerator, Wrk, closed_loop_generator, parse_wrk
 from tests.bench.systems import App
@@ -34,6 +36,36 @@ def test_no_result_is_an_error() -> None:
         parse_wrk("unable to connect", 0.0)
 
 
+@contextlib.contextmanager
+def recording_server(status: int = 200) -> Iterator[tuple[int, list[tuple[str, int]]]]:
+    """Serve ``status`` on a port; also gives the methods and body lengths of the requests."""
+    requests: list[tuple[str, int]] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers.get("content-length", "0")))
+            requests.append((self.command, len(body)))
+            self.send_response(status)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        do_GET = do_POST  # noqa: N815 - the name that http.server looks up
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its signature
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_port, requests
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 @pytest.mark.parametrize("case", [Case("POST", 2), Case("GET", 1), Case("POST", 2, 100.0)])
 def test_own_generator(app: App, case: Case) -> None:
     """Our generator loads the app, open loop and closed, and its CPU time is known."""
@@ -54,12 +86,23 @@ def test_wrk(app: App) -> None:
 
 
 @NEEDS_WRK
-def test_wrk_sends_the_body(app: App) -> None:
-    """What wrk posts is 1 KiB long: the answer of the sink has four digits, of a GET one."""
-    url = f"http://127.0.0.1:{app.port}/sink"
-    assert Wrk().run(url, Case("POST", 1), 1.0).failures == 0
-    script = load.SCRIPT.read_text()
-    assert 'string.rep("x", length)' in script
+@pytest.mark.parametrize(("method", "length"), [("POST", 1024), ("GET", 0)])
+def test_wrk_sends_what_was_asked_for(method: str, length: int) -> None:
+    """Each request has the method and a body of the length that the load names."""
+    with recording_server() as (port, requests):
+        result = Wrk().run(f"http://127.0.0.1:{port}/a", Case(method, 1), 1.0)
+    assert result.failures == 0
+    assert set(requests) == {(method, length)}
+
+
+@NEEDS_WRK
+def test_wrk_counts_bad_statuses() -> None:
+    """Answers of 503 are failures and not requests."""
+    with recording_server(status=503) as (port, _):
+        result = Wrk().run(f"http://127.0.0.1:{port}/a", Case("GET", 1), 1.0)
+    assert result.requests == 0
+    assert result.failures > 0
+    assert "status errors" in result.reason
 
 
 @NEEDS_WRK

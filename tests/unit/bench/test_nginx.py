@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from tests.bench.errors import MissingProgramError
 from tests.bench.nginx import Hop, find_nginx, proxy_config, version
 from tests.bench.systems import App, System, check, direct, nginx_app, nginx_pair

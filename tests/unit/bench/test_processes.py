@@ -10,9 +10,16 @@ import time
 from pathlib import Path
 
 import pytest
-
 from tests.bench.errors import BenchError
-from tests.bench.processes import free_port, log_tail, running, status_of, wait_for, work_directory
+from tests.bench.processes import (
+    bound_to_parent,
+    free_port,
+    log_tail,
+    running,
+    status_of,
+    wait_for,
+    work_directory,
+)
 from tests.bench.systems import pillion_environment
 
 DEADLINE_SECONDS = 20.0
@@ -21,6 +28,19 @@ STUBBORN = (
     "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); "
     "print('ready', flush=True); time.sleep(60)"
 )
+
+
+LONG_RUN = [
+    *(sys.executable, "-m", "tests.bench", "invocation"),
+    *("--systems", "app,nginx", "--seconds", "30", "--no-get", "--rate", "0"),
+]
+
+
+def wait_for_announcement(process: subprocess.Popen[str]) -> None:
+    """Return when a run has started all its systems and is about to load the first."""
+    assert process.stderr is not None
+    while "rounds" not in process.stderr.readline():
+        assert process.poll() is None
 
 
 def alive(pid: int) -> bool:
@@ -121,20 +141,29 @@ def test_runtimes_get_no_settings_from_outside(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
     """Ctrl-C and SIGTERM in the middle of a measurement stop every process and clear the disk."""
-    argv = [
-        *(sys.executable, "-m", "tests.bench", "invocation"),
-        *("--systems", "app,nginx", "--seconds", "30", "--no-get", "--rate", "0"),
-    ]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen(
-        argv, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        LONG_RUN, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as process:
-        assert process.stderr is not None
-        # The announcement comes when everything has been started and before the first load.
-        while "rounds" not in process.stderr.readline():
-            assert process.poll() is None
+        wait_for_announcement(process)
         assert users_of(tmp_path)
         process.send_signal(number)
         assert process.wait(DEADLINE_SECONDS) == 128 + number
     assert list(tmp_path.iterdir()) == []
     assert users_of(tmp_path) == []
+
+
+@pytest.mark.skipif(not bound_to_parent(), reason="setpriv is not installed")
+def test_a_killed_run_leaves_no_process(tmp_path: Path) -> None:
+    """Even SIGKILL, after which nothing can clean up, takes the started processes along."""
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        LONG_RUN, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        wait_for_announcement(process)
+        assert users_of(tmp_path)
+        process.kill()
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while left := users_of(tmp_path):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.02)

@@ -8,7 +8,6 @@ import sys
 import time
 
 import pytest
-
 from tests.bench import procfs
 
 STAT = (

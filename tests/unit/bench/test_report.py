@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from tests.bench.footprint import Footprint, parse_counted_calls
 from tests.bench.load import Case
 from tests.bench.procfs import Memory

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import pytest
-
 from tests.bench.errors import VoidRunError
 from tests.bench.load import Case, OwnGenerator, Result
 from tests.bench.rounds import APP, GENERATOR, Record, Sample, measure
 from tests.bench.stats import Spread
-from tests.bench.systems import App, System, direct
+from tests.bench.systems import App, direct
 
 CASE = Case("POST", 2)
 
@@ -69,10 +68,10 @@ def test_ratios_pair_the_rounds() -> None:
     """Each round is compared with its own partner."""
     record = Record(
         [
-            sample("nginx", pair=10e-6),
-            sample("pillion", pair=20e-6),
-            sample("nginx", pair=100e-6),
-            sample("pillion", pair=300e-6),
+            sample("nginx", pair=1.0),
+            sample("pillion", pair=2.0),
+            sample("nginx", pair=8.0),
+            sample("pillion", pair=24.0),
         ]
     )
     assert record.ratio("pillion", "nginx", CASE, "pair") == Spread(2.5, 2.0, 3.0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from tests.bench.stats import Spread, paired_ratio, percentile, spread
 
 FIGURES = st.lists(st.floats(min_value=0, max_value=1e9), min_size=1, max_size=200)
@@ -24,7 +23,7 @@ def test_p99_of_few_values_is_the_worst() -> None:
 
 @given(FIGURES, st.floats(min_value=0.001, max_value=1))
 def test_percentile_covers_its_share(values: list[float], fraction: float) -> None:
-    """At least the asked share of the values is at or below the percentile, which is one of them."""
+    """The asked share of the values, or more, is at or below the percentile, itself a value."""
     found = percentile(sorted(values), fraction)
     assert found in values
     assert sum(value <= found for value in values) >= fraction * len(values) - 1e-9

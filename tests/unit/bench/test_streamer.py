@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from tests.bench.streamer import StreamError, download, upload
 from tests.bench.systems import App
 

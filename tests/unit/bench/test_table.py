@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from tests.bench.stats import Spread
 from tests.bench.table import figure, table, with_range
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from pillion.errors import Unavailable
+from pillion_components import _doorbell
 from pillion_components._doorbell import Doorbell, Listener
 from pillion_components._folders import make_private, require_private
 
@@ -154,10 +155,27 @@ async def test_only_the_user_can_reach_it(folder: Path) -> None:
         os.umask(before)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc/self/fd")
+async def test_long_path_is_reached_by_descriptor(tmp_path: Path) -> None:
+    """Where a socket address has no room for the path, Linux still keeps sockets in the folder."""
+    long = tmp_path / ("x" * 100)
+    bell = Doorbell(long)
+    async with listening(Doorbell(long)) as (ear, _):
+        assert len(list(long.iterdir())) == 1
+        stale = long / "1-dead"
+        stale.touch()
+        bell.ring()
+        await ear.once()
+        assert not stale.exists()
+    assert list(long.iterdir()) == []
+    bell.close()
+
+
 async def test_long_path_borrows_a_short_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where a socket address has no room, listeners meet elsewhere, whatever TMPDIR says."""
+    """On other systems listeners meet in a private folder elsewhere, whatever TMPDIR says."""
+    monkeypatch.setattr(_doorbell, "_FD_LINKS", tmp_path / "no-such-thing")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     long = tmp_path / ("x" * 100)
     bell = Doorbell(long)

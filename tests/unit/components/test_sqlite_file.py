@@ -218,7 +218,7 @@ def test_opening_by_a_process_that_hangs_is_not_waited_for(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever holds the opening lock for too long is named by its lock file."""
-    monkeypatch.setattr(_sqlite_file, "BUSY_TIMEOUT", 0.1)
+    monkeypatch.setattr(_sqlite_file, "OPEN_TIMEOUT", 0.1)
     with path.with_name("test.db.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(Unavailable, match=r"test\.db\.lock") as caught:

@@ -74,7 +74,7 @@ class Authority:
 def identify(tls: ssl.SSLObject) -> Identity:
     """Read the identity in a peer's certificate, as a runtime does."""
     names = [value for kind, value in tls.getpeercert()["subjectAltName"] if kind == "URI"]
-    parts = names[0].removeprefix(PREFIX).split("/")
+    parts = names[0][names[0].index(PREFIX) + len(PREFIX) :].split("/")
     if len(parts) != 4 or parts[1] != "ns":
         raise NotAllowed(f"{names[0]} is not an identity", reason="peer-identity")
     return Identity(parts[0], parts[2], parts[3])

@@ -11,7 +11,7 @@ from tests.unit.mesh.harness import Mesh, call, start, stream, until
 
 from pillion.body import BodyStream, read_all
 from pillion.call import Call, Identity, Reply, Target
-from pillion.errors import BY_NAME, Failure, NotFound, TimedOut, TooLarge, Unavailable
+from pillion.errors import BY_NAME, Failure, Invalid, NotFound, TimedOut, TooLarge, Unavailable
 from pillion.mesh.settings import Settings
 from pillion.wire.mesh_session import Limits
 
@@ -289,6 +289,37 @@ async def test_a_request_body_that_breaks_off(mesh: Mesh) -> None:
         await outcome
     assert caught.value.reason == "client-gone"
     await asyncio.wait_for(cancelled.wait(), 5)
+
+
+async def test_what_cannot_be_encoded_fails_alone(mesh: Mesh) -> None:
+    """Text and statuses that the protocol does not carry fail their call, not the connection."""
+    replies = {
+        b"/header": Reply(200, [(b"name", object())]),  # type: ignore[list-item]
+        b"/status": Reply(99),
+        b"/words": NotFound("lone \ud800 surrogate"),
+    }
+
+    async def handler(received: Call) -> Reply:
+        reply = replies.get(received.path, Reply(200))
+        if isinstance(reply, Failure):
+            raise reply
+        return reply
+
+    listener, orders = await mesh.listen(handler)
+    peers = mesh.peers()
+    for path in (b"/header", b"/status"):
+        with pytest.raises(Failure) as caught:
+            await peers.call(orders, call(path=path))
+        assert caught.value.reason == "internal"
+    with pytest.raises(NotFound, match=r"lone \? surrogate"):
+        await peers.call(orders, call(path=b"/words"))
+    with pytest.raises(Invalid) as refused:
+        await peers.call(orders, call(app_id="\ud800"))
+    assert not refused.value.reached
+    assert (await peers.call(orders, call())).status == 200
+    assert listener.counters.connections_accepted == 1
+    assert listener.counters.protocol_errors == 0
+    assert peers.counters.protocol_errors == 0
 
 
 # Giving up.

@@ -69,6 +69,16 @@ async def test_a_client_without_an_identity_is_refused(
     assert "is not an identity" in lines[0].getMessage()
 
 
+async def test_a_client_that_cannot_be_identified_is_refused(mesh: Mesh) -> None:
+    """An error while the identity is read lets nobody in."""
+    listener, orders = await mesh.listen(answer)
+    _, context = mesh.authority.contexts("spiffe:")
+    with pytest.raises(Unavailable):
+        await mesh.peers(context=context).call(orders, call())
+    assert listener.counters.connections_refused == 1
+    assert listener.connections_open == 0
+
+
 async def test_a_client_without_tls_is_refused(mesh: Mesh) -> None:
     """Plain bytes on the port end the connection."""
     listener, orders = await mesh.listen(answer)
@@ -301,6 +311,24 @@ async def test_replies_wait_while_the_caller_does_not_read(mesh: Mesh) -> None:
     for _ in range(400):
         assert len((await raw.expect(Response)).body) == 60_000
     assert listener.streams_open == 0
+
+
+async def test_a_reply_given_up_while_it_waits_for_its_turn_is_let_go(mesh: Mesh) -> None:
+    """A body that was never read because the caller does not read is closed with the call."""
+    abandoned = asyncio.Event()
+
+    async def handler(received: Call) -> Reply:
+        if received.path == b"/stream":
+            return Reply(200, [], BodyStream(on_abandoned=abandoned.set))
+        return Reply(200, [], b"y" * 60_000)
+
+    listener, orders = await mesh.listen(handler)
+    raw = await mesh.raw_client(orders.port)
+    raw.reader._transport.pause_reading()  # type: ignore[attr-defined]
+    raw.send(*[request(number) for number in range(1, 401)])
+    await until(lambda: any(c.congested for c in listener._connections), 10)
+    raw.send(request(401, path=b"/stream"), cancelled(401))
+    await asyncio.wait_for(abandoned.wait(), 5)
 
 
 async def test_a_silent_caller_is_closed(mesh: Mesh) -> None:

@@ -131,6 +131,25 @@ async def test_a_cancelled_wait_for_a_connection_leaves_no_trace(mesh: Mesh) -> 
     assert served == []
 
 
+async def test_what_remains_is_sent_less_a_millisecond(mesh: Mesh) -> None:
+    """The callee gives up before the caller does; a call without a deadline says so."""
+    seen: list[int] = []
+
+    async def timekeeper(raw: Raw) -> None:
+        await raw.greet()
+        while True:
+            asked = await raw.expect(Request)
+            seen.append(asked.remaining)
+            raw.send(Response(asked.stream, 200, [], -1, b"", end=True))
+
+    orders = await mesh.raw_server(timekeeper)
+    peers = mesh.peers()
+    await peers.call(orders, call())
+    await peers.call(orders, call(seconds=20))
+    assert seen[0] == -1
+    assert 10_000 < seen[1] <= 19_998
+
+
 # Trouble.
 
 

@@ -6,7 +6,7 @@ import anyio
 import pytest
 from tests.unit.sdk.servers import Wire, reply, scripted
 
-from pillion_sdk import App, InvokeError, SyncClient
+from pillion_sdk import App, Conflict, InvokeError, SyncClient
 from pillion_sdk.client import Client
 from pillion_sdk.testing import TestClient
 
@@ -38,14 +38,12 @@ async def test_errors_reach_sync_handlers():
         try:
             app.sync_client.invoke("other", "y")
         except InvokeError as error:
-            return f"{error.status}"
+            return f"{error.status} {error.error_code}"
         return "no error"
 
     async with TestClient(app) as client:
-        client.on_invoke("other", "y", reply=KeyError)
-        client.on_invoke("other", "y", reply=lambda call: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            await client.get("x")
+        client.on_invoke("other", "y", reply=Conflict("taken"))
+        assert (await client.get("x")).text == "409 ERR_CONFLICT"
 
 
 async def test_scripts_call():

@@ -82,9 +82,9 @@ async def test_http_1_says_when_there_is_no_body():
 async def test_a_length_over_the_limit_is_refused_at_once():
     """A body announced as too long is 413 before a byte of it is received."""
     with pytest.raises(TooLarge, match="limit of 3 bytes"):
-        inbound(Sender(), limit=3, content_length="4")
-    inbound(Sender(), limit=3, content_length="3")
-    inbound(Sender(), limit=UNLIMITED, content_length="4000000000")
+        inbound(Sender(), limit=3, content_length="4").check_length()
+    inbound(Sender(), limit=3, content_length="3").check_length()
+    inbound(Sender(), limit=UNLIMITED, content_length="4000000000").check_length()
 
 
 async def test_a_stream_over_the_limit_is_refused_when_it_gets_there():
@@ -151,3 +151,27 @@ async def test_an_endless_body_nobody_wants_has_to_wait():
         assert sender.asked == 2
         assert sender.messages
         tasks.cancel_scope.cancel()
+
+
+async def test_a_refused_body_is_drained_to_its_end():
+    """What is left of a refused body is dropped until it ends or its sender is gone."""
+    for sender in (Sender(b"ab", b"cd", b"ef"), Sender(b"ab", b"cd", gone=True)):
+        body = inbound(sender, limit=3, **CHUNKED)
+        with pytest.raises(TooLarge):
+            await body.read()
+        assert body.unread
+        await body.drain()
+        assert not body.unread
+        assert sender.asked == 3
+
+
+async def test_a_refused_body_is_not_drained_for_ever(monkeypatch):
+    """A sender that does not end is given up after a while."""
+    monkeypatch.setattr("pillion_sdk.inbound.LINGER", 0.05)
+    sender = Sender(b"ab")
+    sender.messages[0]["more_body"] = True
+    body = inbound(sender, limit=3, content_length="4")
+    with anyio.fail_after(2):
+        await body.drain()
+    assert body.unread
+    assert sender.asked == 2

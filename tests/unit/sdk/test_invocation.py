@@ -76,6 +76,13 @@ def test_bodies():
         prepare("s", "x", {"json": 1, "data": b""}, math.inf)
 
 
+def test_headers_of_a_request_can_be_passed_on():
+    """Fields about the connection a request came on do not go out with the call."""
+    came = {"host": "a", "connection": "x", "content-length": "5", "te": "trailers", "accept": "b"}
+
+    assert sent(prepare("s", "x", {"headers": Headers.of(came)}, math.inf)) == {"accept": "b"}
+
+
 def test_trace_context_goes_along():
     """Inside a handler the trace headers are passed on, nothing else, and own ones win."""
     with handled(traceparent="t", tracestate="s", baggage="b", authorization="secret"):

@@ -67,7 +67,7 @@ async def test_errors_on_the_wire():
             await connection.send(request)
             answered, headers, _ = await connection.read_response()
             assert (answered, headers["content-type"]) == (status, "application/json")
-        await connection.send(POST % (b"echo", 11))
+        await connection.send(POST % (b"echo", 11) + b"x" * 11)
         status, headers, body = await connection.read_response()
         assert (status, headers["connection"]) == (413, "close")
         assert b"ERR_BODY_TOO_LARGE" in body
@@ -79,6 +79,21 @@ async def test_a_body_of_unknown_length_over_the_limit():
     async with serving(echo_app(max_body=10)) as port, wire(port) as connection:
         await connection.send(CHUNKED % b"echo" + b"b\r\n" + b"x" * 11 + b"\r\n")
         assert (await connection.read_response())[0] == 413
+
+
+async def test_a_refused_upload_sees_the_answer():
+    """A sender that has not finished is listened to for a while, so that it can read the 413."""
+    total = 20 * 1024 * 1024
+    for head in (POST % (b"echo", total), CHUNKED % b"echo" + b"%x\r\n" % total):
+        async with serving(echo_app(max_body=10)) as port, wire(port) as connection:
+            await connection.send(head)
+            for _ in range(total // 65536):
+                await connection.send(b"x" * 65536)
+            if b"chunked" in head:
+                await connection.send(b"\r\n0\r\n\r\n")
+            status, headers, _ = await connection.read_response()
+            assert (status, headers["connection"]) == (413, "close")
+            assert await connection.read_to_end() == b""
 
 
 async def test_expect_100_continue():

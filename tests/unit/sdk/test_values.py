@@ -241,6 +241,8 @@ def test_json_becomes_a_value(kind, body, value):
         (Line, b"{", "truncated"),
         (Line, b"", "truncated"),
         (Line, b"nonsense", "invalid"),
+        (Any, b"[" * 100_000, "nested too deeply"),
+        (Any, b'"\xff"', "utf-8"),
     ],
 )
 def test_json_of_another_type_is_a_bad_value(kind, body, said):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import re
 import struct
 from contextlib import suppress
+from pathlib import Path
 
 import msgpack
 import pytest
@@ -272,3 +274,68 @@ def test_targets_that_could_become_others_are_told(
 ) -> None:
     """A method is a token, a path begins with a slash, and neither holds spaces or controls."""
     assert safe_target(method, path, query) is safe
+
+
+def test_the_worked_example_of_the_documentation() -> None:
+    """The bytes in docs/mesh-protocol.md are what we write, and read, for these frames."""
+    page = Path(__file__).parents[3] / "docs" / "mesh-protocol.md"
+    (block,) = re.findall(r"```wire\n(.*?)```", page.read_text(), re.DOTALL)
+    shown: dict[str, str] = {">": "", "<": ""}
+    side = ""
+    for line in block.splitlines():
+        code = line.partition("#")[0]
+        side = code[:1] if code[:1] in shown else side
+        if code.strip():
+            shown[side] += code.lstrip("><").replace(" ", "")
+    forth = [
+        Hello(1, 262144, 0, 65536, 65536),
+        Request(
+            1,
+            "invocation.receive",
+            "default",
+            "orders",
+            b"GET",
+            b"/orders/7",
+            b"",
+            [(b"accept", b"*/*")],
+            1998,
+            0,
+            0,
+            b"",
+            end=True,
+        ),
+        Request(
+            2,
+            "invocation.receive",
+            "default",
+            "orders",
+            b"PUT",
+            b"/orders/8",
+            b"",
+            [],
+            -1,
+            0,
+            -1,
+            b"",
+            end=False,
+        ),
+        Data(2, b"abc", end=True),
+        GoAway(0, "idle"),
+    ]
+    back = [
+        Hello(1, 262144, 512, 65536, 65536),
+        Response(1, 200, [(b"content-type", b"text/plain")], 2, b"ok", end=True),
+        Reset(
+            2,
+            "NotFound",
+            "no-order",
+            "there is no order 8",
+            "ERR_NOT_FOUND",
+            reached=True,
+            retry_after=None,
+        ),
+    ]
+    for mark, expected in ((">", forth), ("<", back)):
+        wire = bytes.fromhex(shown[mark])
+        assert wire.hex() == encode(*expected).hex()
+        assert read(FrameReader(LIMIT), wire) == expected

@@ -107,10 +107,11 @@ def caller(limits: Limits = SMALL, opened: int = 0) -> CallerSession[Stream]:
 
 
 def test_both_sides_greet_with_what_they_take() -> None:
-    """The first bytes of a session are its Hello, with its limits."""
+    """The first bytes of a session are its Hello, with its limits; a caller takes no streams."""
     session: CallerSession[Stream] = CallerSession(SMALL)
     assert not session.open_to_calls
-    assert written(session) == [HELLO]
+    assert written(session) == [Hello(1, 2048, 0, 1024, 1024)]
+    assert written(CalleeSession(SMALL, Stream)) == [HELLO]
     assert events(session, wire(HELLO)) == [(None, HELLO)]
     assert session.open_to_calls
 
