@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import threading
 from collections.abc import Callable
 from contextlib import closing
 from typing import TypeVar
@@ -12,15 +11,16 @@ from pillion_components._sqlite_file import DatabaseFile
 
 T = TypeVar("T")
 
+_STEPS = 2000
+"""Steps of SQLite's machine, some 100 µs, between two looks at whether to go on."""
+
 
 class Scan:
     """One long read, in a thread, that another thread can interrupt."""
 
     def __init__(self, file: DatabaseFile) -> None:
         self._file = file
-        self._lock = threading.Lock()
-        self._connection: sqlite3.Connection | None = None
-        self._ended = False
+        self._interrupted = False
 
     def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Open a connection, work on it, close it.
@@ -29,22 +29,13 @@ class Scan:
             sqlite3.Error: what SQLite says; ``SQLITE_INTERRUPT`` after an interrupt.
         """
         with closing(self._file.scanner()) as connection:
-            with self._lock:
-                self._connection = connection
-                if self._ended:
-                    raise sqlite3.OperationalError("interrupted before it began")
-            try:
-                return work(connection)
-            finally:
-                with self._lock:
-                    self._connection = None
+            # sqlite3_interrupt() is lost between two statements; a flag is not.
+            connection.set_progress_handler(lambda: self._interrupted, _STEPS)
+            return work(connection)
 
     def interrupt(self) -> None:
         """End it soon, from any thread."""
-        with self._lock:
-            self._ended = True
-            if self._connection is not None:
-                self._connection.interrupt()
+        self._interrupted = True
 
 
 __all__ = ["Scan"]

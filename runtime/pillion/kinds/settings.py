@@ -123,14 +123,14 @@ def parse(model: type[T], metadata: Mapping[str, str]) -> tuple[T | None, list[M
     values: dict[str, Any] = {}
     for field, one in zip(dataclasses.fields(model), settings, strict=True):  # type: ignore[arg-type]
         written = given.get(one.name.casefold())
-        text = one.default if written is None else written
-        if text is None:
+        taken = one.default if written is None else written
+        if taken is None:
             mistakes.append(Mistake("", f"{one.name} is missing: {one.text}"))
             continue
         try:
-            values[field.name] = _read(one, text)
+            values[field.name] = _read(one, taken)
         except ValueError as error:
-            shown = "" if one.secret else f", not {text[:60]!r}"
+            shown = "" if one.secret else f", not {taken[:60]!r}"
             mistakes.append(Mistake(one.name, f"must be {error}{shown}"))
     return (None, mistakes) if mistakes else (model(**values), [])
 
