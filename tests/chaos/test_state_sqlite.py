@@ -78,8 +78,10 @@ async def test_ten_thousand_first_writes_have_one_winner_each(home: Path) -> Non
     """Two processes create the same 10,000 keys at the same time; each is created once."""
     count = 10_000
     peers = [
-        await Peer.start(TYPE, home, {}, "first_writes", prefix="k", name=name, count=count)
-        for name in ("a", "b")
+        await Peer.start(
+            TYPE, home, {}, "first_writes", prefix="k", name=name, rival=rival, count=count
+        )
+        for name, rival in (("a", "b"), ("b", "a"))
     ]
     first, second = await together(*peers)
     assert first, "one process was never there, so the test has shown nothing"

@@ -9,6 +9,7 @@ settings that reach the server. Tests that need more than the kind's common prom
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -111,3 +112,40 @@ def open_component(subject: Subject, component_settings: Mapping[str, Any], home
         )
 
     return opened
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what each component keeps of its kind's promise: tests down, components across."""
+    if not any("conformance" in argument for argument in terminalreporter.config.args):
+        return
+    for suite, tests in sorted(_matrix(terminalreporter).items()):
+        components = sorted({component for row in tests.values() for component in row})
+        terminalreporter.section(f"{suite}: + passed, F failed, s skipped, . not promised")
+        for number, component in enumerate(components, 1):
+            terminalreporter.write_line(f"{number:>3} = {component}")
+        width = max(len(test) for test in tests)
+        numbers = "".join(f"{number:>3}" for number in range(1, len(components) + 1))
+        terminalreporter.write_line(" " * width + numbers)
+        for test, row in sorted(tests.items()):
+            cells = "".join(f"{row.get(component, '.'):>3}" for component in components)
+            terminalreporter.write_line(f"{test:<{width}}{cells}")
+
+
+def _matrix(reporter: pytest.TerminalReporter) -> dict[str, dict[str, dict[str, str]]]:
+    """Return a sign by suite, test and component; the worst one where a test has several."""
+    suites: dict[str, dict[str, dict[str, str]]] = {}
+    types = sorted(registry.types(), key=len, reverse=True)
+    for outcome, sign in (("passed", "+"), ("skipped", "s"), ("failed", "F"), ("error", "E")):
+        for report in reporter.getreports(outcome):
+            found = _CASE.search(getattr(report, "nodeid", ""))
+            if found is None:
+                continue
+            suite, test, case = found.groups()
+            component = next((one for one in types if one in case), None)
+            if component is not None:
+                row = suites.setdefault(suite, {}).setdefault(test, {})
+                row[component] = sign
+    return suites
+
+
+_CASE = re.compile(r"conformance/test_(\w+)\.py::test_(\w+)\[(\S+)\]$")

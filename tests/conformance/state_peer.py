@@ -22,8 +22,12 @@ WAVE = 64
 """Operations at one time."""
 
 
-async def first_writes(store: Any, prefix: str, name: str, count: int) -> list[int]:
-    """Try to create ``count`` keys; return the numbers of those that this process created."""
+async def first_writes(store: Any, prefix: str, name: str, rival: str, count: int) -> list[int]:
+    """Try to create ``count`` keys; return the numbers of those that this process created.
+
+    It goes in waves, and begins each one when its rival is ready for it too, so that neither runs
+    ahead and the two meet at every key.
+    """
 
     async def create(number: int) -> bool:
         try:
@@ -34,6 +38,12 @@ async def first_writes(store: Any, prefix: str, name: str, count: int) -> list[i
 
     won: list[int] = []
     for start in range(0, count, WAVE):
+        await store.write(Put(f"{prefix}{name}-ready", b"%d" % start))
+        while True:
+            ready = await store.get(f"{prefix}{rival}-ready")
+            if ready is not None and int(ready.value) >= start:
+                break
+            await asyncio.sleep(0.0005)
         numbers = range(start, min(start + WAVE, count))
         results = await asyncio.gather(*map(create, numbers))
         won += [number for number, mine in zip(numbers, results, strict=True) if mine]

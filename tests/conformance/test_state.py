@@ -360,9 +360,10 @@ async def test_processes_racing_for_first_writes_share_them_out(
             "first_writes",
             prefix=own,
             name=name,
+            rival=rival,
             count=count,
         )
-        for name in ("a", "b")
+        for name, rival in (("a", "b"), ("b", "a"))
     ]
     first, second = await together(*peers)
     assert sorted(first + second) == list(range(count))
