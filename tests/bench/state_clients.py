@@ -208,7 +208,9 @@ async def run(opener: AbstractAsyncContextManager[Client], args: argparse.Namesp
 
         await client.save("key-0")  # connects
         if args.operation == "get":
-            await asyncio.gather(*(client.save(f"key-{n}") for n in range(KEYS)))
+            for first in range(0, KEYS, args.callers):
+                keys = range(first, min(first + args.callers, KEYS))
+                await asyncio.gather(*(client.save(f"key-{n}") for n in keys))
         operation = client.save if args.operation == "save" else get
         async with asyncio.timeout(args.seconds + GONE_SECONDS):
             return await loaded(operation, args.callers, args.seconds)

@@ -106,9 +106,7 @@ def play(store: Store, runtime: Runtime, plan: Plan) -> list[Sample]:
     samples = []
     for operation in OPERATIONS:
         # One commit per write says nothing about reads.
-        ways = [
-            way for way in WAYS if not (way, store.client, operation) == (DIRECT, ONE_COMMIT, GET)
-        ]
+        ways = [way for way in WAYS if (way, store.client, operation) != (DIRECT, ONE_COMMIT, GET)]
         for way in ways:
             _ask(store, runtime, operation, way, plan.callers, WARM_UP_SECONDS)
         for number in range(plan.repeats):

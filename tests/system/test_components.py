@@ -7,6 +7,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -210,3 +211,25 @@ async def test_a_component_of_a_third_party(machine: Machine, folder: Path, tmp_
         return "refusedChange" in await metadata(runtime)
 
     await poll(refused, "a wrong value of its own setting is refused", 10.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["state", "lock", "secretstores"])
+async def test_a_new_component_passes_its_suite(kind: str, tmp_path: Path) -> None:
+    """What ``components new`` writes passes the suite that it inherits."""
+    package = tmp_path / "package"
+
+    def run(*args: object, **env: str) -> None:
+        command = [sys.executable, "-P", "-m", *map(str, args)]
+        done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    await asyncio.to_thread(run, "pillion_cli", "components", "new", kind, "acme", "-d", package)
+    info = package / "acme-1.0.dist-info"  # what pip makes of the project"s entry points
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
+    project = tomllib.loads((package / "pyproject.toml").read_text())
+    [(name, value)] = project["project"]["entry-points"]["pillion.components"].items()
+    (info / "entry_points.txt").write_text(f"[pillion.components]\n{name} = {value}\n")
+    path = {"PYTHONPATH": ":".join([str(package), *filter(None, sys.path)])}
+    await asyncio.to_thread(lambda: run("pytest", "-q", package, **path))

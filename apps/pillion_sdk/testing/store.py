@@ -81,7 +81,8 @@ class StateDouble(MutableMapping[str, Any]):
         self._put(key, values.encode_json(value), None)
 
     def __delitem__(self, key: str) -> None:
-        del self._entries[self._key(key)]
+        self._live(key)
+        del self._entries[key]
 
     def __iter__(self) -> Iterator[str]:
         return iter([key for key in list(self._entries) if self._find(key) is not None])
@@ -111,8 +112,9 @@ class StateDouble(MutableMapping[str, Any]):
 
     # What the runtime's API does.
 
-    async def answer(self, method: str, path: list[str], query: dict[str, str], body: bytes,
-                     headers: Headers) -> Response:
+    async def answer(
+        self, method: str, path: list[str], query: dict[str, str], body: bytes, headers: Headers
+    ) -> Response:
         """Answer one request.
 
         Args:
@@ -158,14 +160,16 @@ class StateDouble(MutableMapping[str, Any]):
         entry = self._find(key)
         if entry is None:
             return {"key": key}
-        found = {"key": key, "data": msgspec.Raw(entry.value), "etag": entry.etag}
-        return found if entry.expiry is None else {
-            **found, "metadata": {"ttlExpireTime": entry.expiry}
-        }
+        found: dict[str, Any] = {"key": key, "data": msgspec.Raw(entry.value), "etag": entry.etag}
+        if entry.expiry is not None:
+            found["metadata"] = {"ttlExpireTime": entry.expiry}
+        return found
 
     def _list(self, query: dict[str, str]) -> Response:
         after, limit = query.get("token", ""), int(query.get("limit", "100"))
-        keys = sorted(key for key in self if key.startswith(query.get("prefix", "")) and key > after)
+        keys = sorted(
+            key for key in self if key.startswith(query.get("prefix", "")) and key > after
+        )
         page: dict[str, object] = {"keys": keys[:limit]}
         if len(keys) > limit:
             page["token"] = keys[limit - 1]
@@ -242,10 +246,6 @@ class StateDouble(MutableMapping[str, Any]):
             raise KeyError(key)
         return entry
 
-    def _key(self, key: str) -> str:
-        self._live(key)
-        return key
-
 
 def _is_upsert(operation: _Operation) -> bool:
     return operation.operation == "upsert"
@@ -257,4 +257,6 @@ def _ttl(item: _Item) -> int | None:
 
 
 def _mismatch(key: str, why: str, code: str) -> Problem:
-    return Conflict(f"possible etag mismatch. error from state store: {key}: {why}", error_code=code)
+    return Conflict(
+        f"possible etag mismatch. error from state store: {key}: {why}", error_code=code
+    )

@@ -1,6 +1,6 @@
 """A process that uses a state or a lock store on its own, for suites that need a second one.
 
-``state_peer.py TYPE HOME SETTINGS TASK ARGUMENTS``: one of the tasks below, its arguments as JSON.
+``peer.py TYPE HOME SETTINGS TASK ARGUMENTS``: one of the tasks below, its arguments as JSON.
 It writes a line once it is open, begins at the first line of its input and answers with a line of
 JSON.
 """

@@ -9,11 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
-
 
 class Peer:
-    """One process of ``tests.conformance.state_peer``."""
+    """One process of ``pillion_conformance.peer``."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
@@ -31,13 +29,12 @@ class Peer:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "tests.conformance.state_peer",
+            "pillion_conformance.peer",
             type_name,
             str(home),
             json.dumps(dict(settings)),
             task,
             json.dumps(arguments),
-            cwd=ROOT,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )
