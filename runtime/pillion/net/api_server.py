@@ -15,6 +15,7 @@ import socket
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from pillion.call import Reply, find
 from pillion.errors import Failure
@@ -229,11 +230,11 @@ class _Refusal(asyncio.Protocol):
     """Answers a connection over the limit."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if isinstance(transport, asyncio.WriteTransport):
-            transport.write(
-                b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n"
-                b"x-pillion-reason: overloaded\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-            )
+        # uvloop's transports are no subclasses of asyncio's, so nothing can be asked of their type.
+        cast("asyncio.WriteTransport", transport).write(
+            b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n"
+            b"x-pillion-reason: overloaded\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        )
         transport.close()
 
 

@@ -176,7 +176,7 @@ class ClientConnection(asyncio.Protocol):
         self._status, self._headers, self._length = status, headers, length
         self._received = 0
         if length is not None and 0 <= self._body_limit < length:
-            raise Refused(502, f"the reply body is over the limit of {self._body_limit} bytes")
+            raise Refused(413, f"the reply body is over the limit of {self._body_limit} bytes")
         if length is not None and length > WHOLE:
             self._start_stream()
 
@@ -184,7 +184,7 @@ class ClientConnection(asyncio.Protocol):
         """A piece of the reply's body."""
         self._received += len(chunk)
         if 0 <= self._body_limit < self._received:
-            raise Refused(502, f"the reply body is over the limit of {self._body_limit} bytes")
+            raise Refused(413, f"the reply body is over the limit of {self._body_limit} bytes")
         if self._stream is not None:
             self._stream.feed(chunk)
         else:
@@ -229,20 +229,22 @@ class ClientConnection(asyncio.Protocol):
             head.set(Reply(self._status, self._headers, stream))
 
     def _finish_if_done(self) -> None:
-        if not self._replied:
+        transport = self._transport
+        if not self._replied or transport is None:
             return
-        if self._keep and self._sent_all and self._transport is not None:
+        unsent = transport.get_write_buffer_size()
+        if self._keep and self._sent_all and not unsent:
             self.used = True
             self._owner.connection_idle(self)
-        elif self._transport is not None:
-            # The reply came before the request's body was through, or the peer will close. What is
-            # not sent by now, nobody waits for.
-            if self._transport.get_write_buffer_size():
-                self._transport.abort()
-            else:
-                self._transport.close()
-            if self._sending is not None:
-                self._sending.cancel()
+            return
+        # The reply came before the request's body was through, or the peer will close. What is
+        # not sent by now, nobody waits for.
+        if unsent:
+            transport.abort()
+        else:
+            transport.close()
+        if self._sending is not None:
+            self._sending.cancel()
 
     def _consumed(self, _size: int) -> None:
         stream = self._stream
@@ -292,7 +294,7 @@ class ClientConnection(asyncio.Protocol):
                 self._keep = False
                 self._complete()
                 return
-            kind = TooLarge if "limit" in refusal.why else Unavailable
+            kind = TooLarge if refusal.status == 413 else Unavailable
             self._break(kind(refusal.why, reason="bad-reply"))
             return
         if self._replied:
