@@ -28,8 +28,9 @@ from pillion_sdk.problems import (
 from pillion_sdk.request import Request, current_request
 from pillion_sdk.response import Event, Response, events
 from pillion_sdk.runtime_api import ApiError
-from pillion_sdk.state import StateStore, Transaction
+from pillion_sdk.state import StateStore
 from pillion_sdk.state_changes import Delete, Save, StateConflict, StateError, Stored
+from pillion_sdk.transaction import Transaction
 from pillion_sdk.transport import IncomingReply
 
 __all__ = (

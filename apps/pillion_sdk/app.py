@@ -132,7 +132,7 @@ class App:
         return self.client.state(store)
 
     def lock(
-        self, store: str, resource: str, *, ttl: int = 30, wait: float = 0.0
+        self, store: str, resource: str, *, ttl: float = 30.0, wait: float = 0.0
     ) -> AbstractAsyncContextManager[HeldLock]:
         """Hold a lock for the time of an ``async with``; see :meth:`Client.lock`."""
         return self.client.lock(store, resource, ttl=ttl, wait=wait)

@@ -172,15 +172,15 @@ class Client:
         return StateStore(self, store)
 
     def lock(
-        self, store: str, resource: str, *, ttl: int = 30, wait: float = 0.0
+        self, store: str, resource: str, *, ttl: float = 30.0, wait: float = 0.0
     ) -> AbstractAsyncContextManager[HeldLock]:
         """Hold a lock for the time of an ``async with``; see :func:`pillion_sdk.lock.holding`.
 
         Args:
             store: the lock store, such as ``lockstore``.
             resource: what is locked, a name of your choice.
-            ttl: whole seconds after which the lock ends by itself if this process dies; while it
-                lives it renews the lock.
+            ttl: seconds after which the lock ends by itself if this process dies, rounded up to
+                whole ones; while the process lives it renews the lock.
             wait: seconds to wait for another holder; ``math.inf`` for no limit.
 
         Raises:

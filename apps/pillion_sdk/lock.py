@@ -13,7 +13,7 @@ import msgspec
 
 from pillion_sdk.backoff import jittered
 from pillion_sdk.invocation import InvokeError
-from pillion_sdk.runtime_api import ApiError, RuntimeApi, segment
+from pillion_sdk.runtime_api import ApiError, RuntimeApi, segment, whole_seconds
 
 RELEASE_LIMIT = 5.0
 """Seconds that giving a lock up may take; it ends by itself if it is not given up."""
@@ -170,7 +170,7 @@ class _Client:
 
 
 def holding(
-    api: RuntimeApi, store: str, resource: str, ttl: int, wait: float
+    api: RuntimeApi, store: str, resource: str, ttl: float, wait: float
 ) -> AbstractAsyncContextManager[HeldLock]:
     """Hold a lock for the time of an ``async with``.
 
@@ -183,7 +183,7 @@ def holding(
         api: asks the runtime.
         store: the lock store.
         resource: what is locked.
-        ttl: whole seconds after which the lock ends unless it is renewed.
+        ttl: seconds after which the lock ends unless it is renewed; rounded up to whole ones.
         wait: seconds to wait for another holder; ``math.inf`` for no limit.
 
     Raises:
@@ -194,11 +194,12 @@ def holding(
     """
     if not resource:
         raise ValueError("the resource to lock must not be empty")
-    if not isinstance(ttl, int) or not 1 <= ttl < 2**31:
-        raise ValueError(f"ttl is {ttl}: give whole seconds, at least 1")
+    seconds = whole_seconds(ttl)
+    if seconds < 1:
+        raise ValueError("ttl is 0: a lock lasts at least a second")
     if not wait >= 0:
         raise ValueError(f"wait is {wait}: give seconds, 0 for none, math.inf for no limit")
-    return _holding(_Client(api, store, resource, ttl), wait)
+    return _holding(_Client(api, store, resource, seconds), wait)
 
 
 @asynccontextmanager

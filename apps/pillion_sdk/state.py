@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import copy
-import inspect
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
 from urllib.parse import urlencode
 
-import anyio
-
 from pillion_sdk import values
-from pillion_sdk.backoff import jittered
 from pillion_sdk.invocation import InvokeError
 from pillion_sdk.response import Response
 from pillion_sdk.runtime_api import RuntimeApi, segment
 from pillion_sdk.state_changes import (
     Change,
-    Delete,
     Found,
     Page,
     Save,
-    StateConflict,
     StateError,
     Stored,
     checked_key,
@@ -36,18 +27,15 @@ from pillion_sdk.state_changes import (
     save_body,
     transaction_body,
 )
+from pillion_sdk.state_update import ATTEMPTS, NOTHING, update
 from pillion_sdk.state_watch import changes_of
+from pillion_sdk.transaction import Transaction
 
 if TYPE_CHECKING:
     from pillion_sdk.client import Client
 
 T = TypeVar("T")
 Consistency: TypeAlias = Literal["strong", "eventual"]
-
-ATTEMPTS = 20
-"""Tries of an update before it gives up."""
-
-_NOTHING: Final = object()
 
 
 class StateStore:
@@ -286,7 +274,7 @@ class StateStore:
         function: Callable[[Any], Any],
         *,
         type: Any = Any,  # noqa: A002 - as above
-        default: Any = _NOTHING,
+        default: Any = NOTHING,
         ttl: float | None = None,
         attempts: int = ATTEMPTS,
     ) -> Any:
@@ -309,37 +297,7 @@ class StateStore:
             StateError: the key is missing and there is no default (404, ``ERR_STATE_MISSING``).
             TypeError: the function returned None, which is rarely what was meant.
         """
-        for attempt in range(attempts):
-            if attempt:
-                await anyio.sleep(jittered(attempt - 1, first=0.01, most=0.5))
-            stored = await self.get(key, type=type)
-            value = await self._apply(key, function, stored, default)
-            lives = _time_left(stored) if ttl is None else ttl
-            etag = None if stored is None else stored.etag
-            try:
-                await self.save(key, value, ttl=lives, etag=etag, create_only=stored is None)
-            except StateConflict:
-                continue
-            return value
-        text = f"others changed it at each of {attempts} attempts to update it"
-        raise StateConflict(self.name, (key,), 409, "ERR_STATE_SAVE", text)
-
-    async def _apply(
-        self, key: str, function: Callable[[Any], Any], stored: Stored[Any] | None, default: Any
-    ) -> Any:
-        if stored is not None:
-            value = function(stored.value)
-        elif default is _NOTHING:
-            text = "the key is missing, and the update has no default"
-            raise StateError(self.name, (key,), 404, "ERR_STATE_MISSING", text)
-        else:
-            # A copy, because a function may change what it is given, and be given it again.
-            value = function(copy.deepcopy(default))
-        if inspect.isawaitable(value):
-            value = await value
-        if value is None:
-            raise TypeError(f"the function that updates {key!r} must return the new value")
-        return value
+        return await update(self, key, function, type, default=default, ttl=ttl, attempts=attempts)
 
     def _key_path(self, key: str) -> str:
         return f"{self._path}/{segment(checked_key(key))}"
@@ -372,50 +330,6 @@ class StateStore:
         return f"<StateStore {self.name}>"
 
 
-class Transaction:
-    """Changes that are made together at the end of an ``async with``; none if it raises."""
-
-    __slots__ = ("_store", "changes")
-
-    def __init__(self, store: StateStore) -> None:
-        self._store = store
-        self.changes: list[Change] = []
-
-    def save(
-        self,
-        key: str,
-        value: Any,
-        *,
-        ttl: float | None = None,
-        etag: str | None = None,
-        create_only: bool = False,
-    ) -> None:
-        """Save a value at the end; see :meth:`StateStore.save`."""
-        self.changes.append(Save(key, value, ttl, etag, create_only))
-
-    def delete(self, key: str, *, etag: str | None = None) -> None:
-        """Delete a key at the end; see :meth:`StateStore.delete`."""
-        self.changes.append(Delete(key, etag))
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is None:
-            await self._store.transact(self.changes)
-
-
 def _query(**parameters: str) -> str:
     given = {name: text for name, text in parameters.items() if text}
     return f"?{urlencode(given)}" if given else ""
-
-
-def _time_left(stored: Stored[Any] | None) -> float | None:
-    if stored is None or stored.expires is None:
-        return None
-    return max(1.0, stored.expires.timestamp() - time.time())

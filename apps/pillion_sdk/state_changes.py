@@ -192,6 +192,8 @@ def read_found(store: str, found: Found, wanted: Any) -> Stored[Any] | None:
 
 def _request(change: Change) -> dict[str, Any]:
     request: dict[str, Any] = {"key": checked_key(change.key)}
+    if change.etag == "":
+        raise ValueError(f"key {change.key!r}: an empty etag names no version; give None for any")
     if change.etag is not None:
         request["etag"] = change.etag
     if isinstance(change, Delete):

@@ -9,7 +9,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.metadata
+import os
 import shutil
+import statistics
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from tests.bench.document import write_section
 from tests.bench.errors import BenchError, MissingProgramError
 from tests.bench.machine import description
 from tests.bench.processes import ending_signals, work_directory
+from tests.bench.procfs import memory
 from tests.bench.rounds import say
 from tests.bench.state_bulk import bulk
 from tests.bench.state_report import Findings, render
@@ -25,6 +29,8 @@ from tests.bench.state_rounds import Plan, Record, play
 from tests.bench.state_stores import STORES, Store, runtime
 
 CALLERS = 64
+SYNCS = 100
+MiB = 1024 * 1024
 LIBRARIES = ("redis", "grpcio", "nats-py")
 
 
@@ -54,16 +60,37 @@ def run(args: argparse.Namespace, command: str) -> Findings:
     with work_directory() as directory, contextlib.ExitStack() as stack:
         stores, notes = _start(args.stores, directory, stack)
         sidecar = stack.enter_context(runtime(directory, stores))
-        record, bulks = Record(), []
+        record, bulks, resident = Record(), [], memory(sidecar.pids).resident
+        sync = sync_seconds(directory)
         for store in stores:
             record.samples += play(store, sidecar, plan)
             bulks.append(bulk(store, sidecar))
+        after = memory(sidecar.pids).resident
     machine += [
         ("Clients", ", ".join(f"{name} {_version(name)}" for name in LIBRARIES)),
         ("Load", f"{plan.callers} callers at once; wrk with one thread for the API"),
         ("Rounds", f"{plan.repeats} of {plan.seconds:g} s for each way, operation and store"),
     ]
+    machine += [
+        ("Disk", f"{sync * 1e3:.2f} ms to write 4 KiB and sync them, median"),
+        (
+            "Memory",
+            f"{resident / MiB:.0f} MiB of the runtime at the start, {after / MiB:.0f} after",
+        ),
+    ]
     return Findings(machine, stores, record, bulks, notes)
+
+
+def sync_seconds(directory: Path) -> float:
+    """Return the median time in which a small write reaches the disk of ``directory``."""
+    times = []
+    with (directory / "sync").open("wb", buffering=0) as file:
+        for _ in range(SYNCS):
+            began = time.perf_counter()
+            file.write(bytes(4096))
+            os.fdatasync(file.fileno())
+            times.append(time.perf_counter() - began)
+    return statistics.median(times)
 
 
 def _start(
@@ -94,8 +121,8 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         prog="python -m tests.bench state",
         description="Measure state stores through the API against their client libraries.",
     )
-    parser.add_argument("--seconds", type=duration, default=3.0, help="of each measurement")
-    parser.add_argument("--repeats", type=whole, default=3, help="rounds (default 3)")
+    parser.add_argument("--seconds", type=duration, default=2.0, help="of each measurement")
+    parser.add_argument("--repeats", type=whole, default=5, help="rounds (default 5)")
     parser.add_argument("--callers", type=whole, default=CALLERS, help="at once (default 64)")
     parser.add_argument(
         "--stores", type=_stores, default=tuple(STORES), help=f"of {','.join(STORES)}"

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.bench.errors import BenchError, VoidRunError
 from tests.bench.load import MARGIN_SECONDS, TIMEOUT_SECONDS, parse_wrk
@@ -198,11 +199,11 @@ def _output(what: str, argv: Sequence[str], seconds: float) -> str:
     return done.stdout
 
 
-def _last_json(what: str, output: str) -> dict[str, float]:
+def _last_json(what: str, output: str) -> dict[str, Any]:
     lines = [line for line in output.splitlines() if line.startswith("{")]
     if not lines:
         raise BenchError(f"{what}: the client printed no result:\n{output[-2000:]}")
-    found: dict[str, float] = json.loads(lines[-1])
+    found: dict[str, Any] = json.loads(lines[-1])
     return found
 
 

@@ -4,8 +4,8 @@ Metadata in YAML are texts. Each field of the dataclass says what it takes::
 
     @dataclass(frozen=True, slots=True, kw_only=True)
     class Settings:
-        host: str = setting("server and port", example="localhost:6379", alias="redisHost")
-        timeout: float = setting("seconds for one operation", default="5s", read=duration)
+        host: str = setting("server and port", name="redisHost", example="localhost:6379")
+        tries: int = setting("tries before giving up", default="3", read=whole(1, 100))
 
 Keys match without case. Unknown keys, missing ones and texts that cannot be read are collected,
 so that one start shows every mistake.
