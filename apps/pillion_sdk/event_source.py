@@ -55,6 +55,3 @@ class EventReader:
         name, _, value = line.partition(b":")
         if name == b"data":
             self._data.append(value.removeprefix(b" "))
-        elif not name:
-            # A comment, the sign of life of a stream without events.
-            self._size -= len(line) + 1

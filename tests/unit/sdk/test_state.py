@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import anyio
+import anyio.from_thread
 import pytest
 from tests.unit.sdk.servers import Wire, reply, scripted
 
@@ -433,6 +434,20 @@ def test_the_stand_in_in_a_plain_test():
         client.state("statestore")["n"] = 4
         assert client.post("count").json() == 5
         assert client.state("statestore")["n"] == 5
+
+
+def test_a_handler_without_async():
+    """Its thread runs what is async on the event loop."""
+    app = App("orders")
+
+    @app.call("count")
+    def count() -> int:
+        store = app.state("statestore")
+        anyio.from_thread.run(store.save, "n", 3)
+        return anyio.from_thread.run(store.get, "n").value
+
+    with TestClient(app) as client:
+        assert client.post("count").json() == 3
 
 
 async def test_a_request_bounds_what_it_asks(world):
