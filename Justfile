@@ -44,6 +44,10 @@ format:
 bench *args:
     {{python}} -m tests.bench {{args}}
 
+# Write the reference pages that are made from the code
+docs:
+    {{python}} -m pillion_cli components -o markdown > docs/reference/components.md
+
 # Build the wheel and the source archive
 build:
     {{python}} -m pip wheel --no-deps --wheel-dir dist .

@@ -15,9 +15,11 @@ from pillion_sdk.environment import app_port
 from pillion_sdk.handler import Handler
 from pillion_sdk.inbound import UNLIMITED
 from pillion_sdk.lifespan import Lifespan, serve_lifespan
+from pillion_sdk.lock import HeldLock
 from pillion_sdk.problems import ErrorTable, RegistrationError
 from pillion_sdk.response import Response
 from pillion_sdk.routing import RouteTable, Template
+from pillion_sdk.state import StateStore
 
 F = TypeVar("F", bound=Callable[..., object])
 Hook = TypeVar("Hook", bound=Callable[[], object])
@@ -124,6 +126,16 @@ class App:
         """Run the decorated function, async or not, after the last request."""
         self._lifespan.on_stop.append(hook)
         return hook
+
+    def state(self, store: str) -> StateStore:
+        """Return a state store of the runtime; see :class:`pillion_sdk.StateStore`."""
+        return self.client.state(store)
+
+    def lock(
+        self, store: str, resource: str, *, ttl: float = 30.0, wait: float = 0.0
+    ) -> AbstractAsyncContextManager[HeldLock]:
+        """Hold a lock for the time of an ``async with``; see :meth:`Client.lock`."""
+        return self.client.lock(store, resource, ttl=ttl, wait=wait)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
 
@@ -12,7 +12,10 @@ import anyio
 
 from pillion_sdk import values
 from pillion_sdk.invocation import CallOptions, InvokeError, OutgoingCall, prepare, timed_out
+from pillion_sdk.lock import HeldLock, holding
 from pillion_sdk.response import Response
+from pillion_sdk.runtime_api import RuntimeApi
+from pillion_sdk.state import StateStore
 from pillion_sdk.transport import IncomingReply, RuntimeTransport, Transport
 
 T = TypeVar("T")
@@ -38,6 +41,10 @@ class Client:
         max_connections: how many connections to the runtime there may be; more calls wait.
         max_reply: bytes of a reply that :meth:`invoke` reads into memory.
         transport: how calls leave; without it HTTP/1.1 to the endpoint.
+
+    Attributes:
+        transport: how calls leave.
+        timeout: as given.
     """
 
     def __init__(
@@ -53,7 +60,7 @@ class Client:
         self.transport: Transport = transport or RuntimeTransport(
             endpoint, token=api_token, max_connections=max_connections
         )
-        self._timeout = timeout
+        self.timeout = timeout
         self._max_reply = max_reply
 
     @overload
@@ -100,17 +107,25 @@ class Client:
             InvokeError: the answer was an error (400 and up), was not of the type, or there was
                 none.
         """
-        call = prepare(app, path, options, self._timeout)
+        call = prepare(app, path, options, self.timeout)
+        response = await self.exchange(call)
+        if response.status >= 400:
+            raise InvokeError.from_response(call, response)
+        return _typed(call, response, type)
+
+    async def exchange(self, call: OutgoingCall) -> Response:
+        """Send a call as it is and return its whole reply, whatever its status.
+
+        Raises:
+            InvokeError: there was none in time.
+        """
         try:
             with anyio.fail_after(call.timeout):
                 async with self.transport.open(call) as reply:
                     body = await self._read(call, reply)
         except TimeoutError:
             raise timed_out(call) from None
-        response = Response(reply.status, body, reply.headers)
-        if response.status >= 400:
-            raise InvokeError.from_response(call, response)
-        return _typed(call, response, type)
+        return Response(reply.status, body, reply.headers)
 
     async def _read(self, call: OutgoingCall, reply: IncomingReply) -> bytes:
         chunks: list[bytes] = []
@@ -144,9 +159,34 @@ class Client:
         Raises:
             InvokeError: there was no answer.
         """
-        call = prepare(app, path, options, self._timeout, streamed=True)
+        call = prepare(app, path, options, self.timeout, streamed=True)
         async with self.transport.open(call) as reply:
             yield reply
+
+    def state(self, store: str) -> StateStore:
+        """Return a state store of the runtime; nothing is asked yet.
+
+        Args:
+            store: its name, such as ``statestore``.
+        """
+        return StateStore(self, store)
+
+    def lock(
+        self, store: str, resource: str, *, ttl: float = 30.0, wait: float = 0.0
+    ) -> AbstractAsyncContextManager[HeldLock]:
+        """Hold a lock for the time of an ``async with``; see :func:`pillion_sdk.lock.holding`.
+
+        Args:
+            store: the lock store, such as ``lockstore``.
+            resource: what is locked, a name of your choice.
+            ttl: seconds after which the lock ends by itself if this process dies, rounded up to
+                whole ones; while the process lives it renews the lock.
+            wait: seconds to wait for another holder; ``math.inf`` for no limit.
+
+        Raises:
+            ValueError: the resource is empty, or a number is no good.
+        """
+        return holding(RuntimeApi(self), store, resource, ttl, wait)
 
     async def wait_ready(self, timeout: float = 60.0) -> None:  # noqa: ASYNC109 - the user's word
         """Wait until the runtime takes calls from this app.

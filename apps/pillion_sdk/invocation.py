@@ -57,6 +57,7 @@ class OutgoingCall:
         headers: all but the ones that belong to the connection.
         body: complete, or a stream that can be read once.
         timeout: seconds; ``math.inf`` for none.
+        once: True for what must not be sent twice, whatever its method.
     """
 
     app: str
@@ -66,11 +67,12 @@ class OutgoingCall:
     headers: RawHeaders
     body: bytes | AsyncIterable[bytes]
     timeout: float
+    once: bool = False
 
     @property
     def repeatable(self) -> bool:
         """True when sending it twice does no harm and its body is still there."""
-        return self.method in IDEMPOTENT and isinstance(self.body, bytes)
+        return not self.once and self.method in IDEMPOTENT and isinstance(self.body, bytes)
 
 
 class InvokeError(Exception):
@@ -150,7 +152,7 @@ def prepare(
     # Somebody may pass on all headers of a request; those about its connection stay behind.
     given_headers = encode(options.get("headers"))
     join(headers, [pair for pair in given_headers if pair[0] not in _NOT_SENT])
-    remaining = _inherit(headers)
+    remaining = inherit(headers)
     timeout = min(timeout, remaining)
     query = "&".join(part for part in (given, encode_query(options.get("query"))) if part)
     target = f"/v1.0/invoke/{quote(app, safe='')}/method/{escape_path(path)}"
@@ -165,7 +167,7 @@ def prepare(
     return call
 
 
-def _inherit(headers: RawHeaders) -> float:
+def inherit(headers: RawHeaders) -> float:
     """Add the trace context of the request being handled; return the seconds it has left."""
     request = current_request()
     if request is None:

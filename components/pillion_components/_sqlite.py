@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from pillion.errors import Failure, Overloaded, Unavailable
+from pillion_components._sqlite_deadlines import Deadlines
 from pillion_components._sqlite_file import (
     Connections,
     DatabaseFile,
     Schema,
     primary,
 )
+from pillion_components._sqlite_scan import Scan
 
 _log = logging.getLogger(__name__)
 
@@ -35,6 +37,9 @@ _BATCH = 1024
 
 _QUEUED = 65_536
 """Writes that may wait."""
+
+_SCANS = 4
+"""Long reads at one time."""
 
 _DOUBTFUL = frozenset(
     {
@@ -71,7 +76,7 @@ class Transaction:
 
 
 Write: TypeAlias = Callable[[Transaction], T]
-_Job: TypeAlias = "tuple[Write[Any], asyncio.Future[Any]]"
+_Job: TypeAlias = "tuple[Write[Any], asyncio.Future[Any], bool]"
 _Outcome: TypeAlias = "tuple[asyncio.Future[Any], Any, BaseException | None]"
 
 
@@ -82,15 +87,19 @@ class Database:
     opens the new one: :attr:`generation` grows and ``on_reopen`` is called in the loop.
     """
 
-    def __init__(self, path: Path, schema: Schema) -> None:
+    def __init__(
+        self, path: Path, schema: Schema, busy_timeout: float | None, timeout: float | None
+    ) -> None:
         self.path = path
         self.generation = 0
         self.on_reopen: Callable[[], None] | None = None
-        self._file = DatabaseFile(path, schema)
+        self._file = DatabaseFile(path, schema, busy_timeout)
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._waiting = 0
+        self._deadlines = Deadlines(timeout, self._late)
         self._closing = False
+        self._scans = asyncio.Semaphore(_SCANS)
         self._ended = asyncio.Event()
         self._suspect = False
         self._connections: Connections | None = None
@@ -100,13 +109,26 @@ class Database:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, path: Path, schema: Schema) -> AsyncIterator[Database]:
+    async def open(
+        cls,
+        path: Path,
+        schema: Schema,
+        *,
+        busy_timeout: float | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - of every later operation, not of this one
+    ) -> AsyncIterator[Database]:
         """Open ``path``; leaving the context commits what is queued and closes it.
+
+        Args:
+            path: the file; its folder is made.
+            schema: its tables.
+            busy_timeout: seconds to wait for another process; None for the usual two.
+            timeout: seconds after which a write that waits fails; None for never.
 
         Raises:
             Unavailable: the file is locked, damaged, foreign or of a newer version.
         """
-        self = cls(path, schema)
+        self = cls(path, schema, busy_timeout, timeout)
         self._thread.start()
         try:
             await self.submit(_nothing)
@@ -115,12 +137,18 @@ class Database:
             self._closing = True
             self._queue.put(None)
             await self._ended.wait()
+            self._deadlines.close()
 
-    def submit(self, write: Write[T]) -> asyncio.Future[T]:
+    def submit(self, write: Write[T], *, single: bool = False) -> asyncio.Future[T]:
         """Queue a write at once, in order; the future is done when its group is committed.
 
         The write is carried out even when nobody awaits the future any more. The future raises
-        what ``write`` raised, or Unavailable when the group cannot be committed.
+        what ``write`` raised, or Unavailable when the group cannot be committed or takes too long.
+
+        Args:
+            write: what to do, in the writer thread.
+            single: True when it runs one statement at most that changes anything, and raises
+                nothing after it; then it needs no savepoint of its own.
 
         Raises:
             Overloaded: too many writes wait.
@@ -132,7 +160,8 @@ class Database:
             raise Overloaded(f"{self._waiting} writes wait for {self.path}")
         future: asyncio.Future[T] = self._loop.create_future()
         self._waiting += 1
-        self._queue.put((write, future))
+        self._queue.put((write, future, single))
+        self._deadlines.add(future)
         return future
 
     def read(self, statement: str, parameters: Sequence[object] = ()) -> list[Row]:
@@ -149,6 +178,30 @@ class Database:
         except sqlite3.Error as error:
             self._doubt(error)
             raise self._file.failure(error) from error
+
+    async def scan(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a read that may be long in a thread, on a connection of its own.
+
+        A caller that is cancelled interrupts it and waits for its end, which takes milliseconds.
+
+        Raises:
+            Unavailable: the file cannot be read.
+        """
+        if self._closing:
+            raise Unavailable(f"{self.path} is closed", reason="closed")
+        async with self._scans:
+            scan = Scan(self._file)
+            running = self._loop.run_in_executor(None, scan.run, work)
+            try:
+                return await asyncio.shield(running)
+            except asyncio.CancelledError:
+                scan.interrupt()
+                await asyncio.wait([running])
+                _retrieve(running)
+                raise
+            except sqlite3.Error as error:
+                self._doubt(error)
+                raise self._file.failure(error) from error
 
     def moved(self) -> bool:
         """Tell whether another file, or none, now has this path; see :meth:`refresh`."""
@@ -189,7 +242,7 @@ class Database:
     def _outcomes(self, jobs: list[_Job]) -> list[_Outcome]:
         try:
             connection = self._current()
-            connection.execute("BEGIN IMMEDIATE")
+            self._file.begin(connection)
             return self._group(connection, jobs)
         except sqlite3.Error as error:
             self._doubt(error)
@@ -198,23 +251,26 @@ class Database:
         except BaseException as error:  # noqa: BLE001 - the waiting callers must hear of it
             failure = error
         self._roll_back()
-        return [(future, None, failure) for _, future in jobs]
+        return [(future, None, failure) for _, future, _ in jobs]
 
     def _group(self, connection: sqlite3.Connection, jobs: list[_Job]) -> list[_Outcome]:
         transaction = Transaction(connection)
         outcomes: list[_Outcome] = []
-        for write, future in jobs:
-            connection.execute("SAVEPOINT job")
+        for write, future, single in jobs:
+            if not single:
+                connection.execute("SAVEPOINT job")
             try:
                 value = write(transaction)
             except Exception as error:
                 if not connection.in_transaction:
                     raise  # SQLite gave up the whole group: disk full, input or output error
-                connection.execute("ROLLBACK TO job")
+                if not single:
+                    connection.execute("ROLLBACK TO job")
                 outcomes.append((future, None, self._translated(error)))
             else:
                 outcomes.append((future, value, None))
-            connection.execute("RELEASE job")
+            if not single:
+                connection.execute("RELEASE job")
         connection.execute("COMMIT")
         for hook in transaction.hooks:
             hook()
@@ -265,6 +321,14 @@ class Database:
                 future.set_result(value)
             else:
                 future.set_exception(error)
+        self._deadlines.tidy()
+
+    def _late(self) -> Unavailable:
+        return Unavailable(
+            f"{self.path} did not answer within {self._deadlines.timeout:g} s; the write may be "
+            "made yet",
+            reason="timeout",
+        )
 
     def _take(self, connections: Connections) -> None:
         old, self._reader = self._reader, connections.reader

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import random
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -30,6 +31,14 @@ OPEN_TIMEOUT = 5.0
 
 _READ_TIMEOUT = 0.02
 """Readers wait for nothing but a writer's recovery, and they run in the loop."""
+
+_TURN = 0.0005
+"""Seconds between two tries to begin a transaction. SQLite's own wait grows to 0.1 s, and a process
+that writes all the time would leave the others no gap to find."""
+
+_LOG_PAGES = 4000
+"""Pages in the write-ahead log (16 MiB) before it is folded into the file. SQLite's 1000 would have
+a busy store wait for the disk every few milliseconds."""
 
 _KEPT_ASIDE = 3
 _LOCKED = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
@@ -83,11 +92,18 @@ class Connections:
 
 
 class DatabaseFile:
-    """The path of a database and how to open it. All methods but :meth:`moved` may take seconds."""
+    """The path of a database and how to open it. All methods but :meth:`moved` may take seconds.
 
-    def __init__(self, path: Path, schema: Schema) -> None:
+    Args:
+        path: the file; its folder is made.
+        schema: its tables.
+        busy_timeout: seconds to wait for another process; None for :data:`BUSY_TIMEOUT`.
+    """
+
+    def __init__(self, path: Path, schema: Schema, busy_timeout: float | None = None) -> None:
         self.path = path
         self.schema = schema
+        self._busy_timeout = busy_timeout
         self._lock_path = path.with_name(f"{path.name}.lock")
 
     def connect(self) -> Connections:
@@ -118,6 +134,34 @@ class DatabaseFile:
         except Unavailable:
             connections.close()
 
+    def begin(self, writer: sqlite3.Connection) -> None:
+        """Begin a transaction that writes, once no other process is in one.
+
+        Raises:
+            sqlite3.OperationalError: another process took longer than the busy timeout.
+        """
+        deadline = time.monotonic() + self._patience()
+        while True:
+            try:
+                writer.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if primary(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+            else:
+                return
+            # Jitter, not a secret.
+            time.sleep(_TURN * (0.5 + random.random()))  # noqa: S311
+
+    def scanner(self) -> sqlite3.Connection:
+        """Open one more connection that only reads.
+
+        Raises:
+            sqlite3.Error: it cannot be opened.
+        """
+        scanner = self._connection(self._patience())
+        scanner.execute("PRAGMA query_only = ON")
+        return scanner
+
     def moved(self, identity: tuple[int, int]) -> bool:
         """Tell whether the path no longer names the file that was opened (about 2 µs)."""
         try:
@@ -131,8 +175,8 @@ class DatabaseFile:
         name = f"the {self.schema.what} {self.path}"
         if code in _LOCKED:
             return Unavailable(
-                f"{name} is locked by another process for more than {BUSY_TIMEOUT:g} s; end the "
-                "process that holds it",
+                f"{name} is locked by another process for more than {self._patience():g} s; end "
+                "the process that holds it",
                 reason="locked",
             )
         if code in _DAMAGED:
@@ -144,15 +188,20 @@ class DatabaseFile:
         reason, advice = _ADVICE.get(code, ("store-failed", str(error)))
         return Unavailable(f"{name}: {advice}", reason=reason)
 
+    def _patience(self) -> float:
+        return BUSY_TIMEOUT if self._busy_timeout is None else self._busy_timeout
+
     def _open(self) -> Connections:
         # Never open an existing file but through SQLite: closing any other descriptor of it would
         # drop this process' locks (fcntl(2), "advisory record locking").
         with suppress(FileExistsError):
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
         identity = _identity(self.path)
-        writer = self._connection(BUSY_TIMEOUT)
+        writer = self._connection(self._patience())
         try:
             self._prepare(writer)
+            writer.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
+            writer.execute("PRAGMA busy_timeout = 0")  # begin() waits
             reader = self._connection(_READ_TIMEOUT)
             reader.execute("PRAGMA query_only = ON")
             reader.execute("SELECT 1 FROM sqlite_master").fetchall()
@@ -231,13 +280,13 @@ class DatabaseFile:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        deadline = time.monotonic() + OPEN_TIMEOUT
+        deadline = time.monotonic() + self._patience()
         while (descriptor := self._try_lock()) is None:
             if time.monotonic() > deadline:
                 raise Unavailable(
                     f"the {self.schema.what} {self.path} is being opened or closed by another "
-                    f"process for more than {OPEN_TIMEOUT:g} s; end the process that holds "
-                    f"{self._lock_path.name}",
+                    f"process for more than {self._patience():g} s; end the process that "
+                    f"holds {self._lock_path.name}",
                     reason="locked",
                 )
             time.sleep(0.002)

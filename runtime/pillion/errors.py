@@ -8,7 +8,7 @@ whether the call may have arrived at the app. They become statuses and JSON in
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 
 class Failure(Exception):
@@ -20,6 +20,7 @@ class Failure(Exception):
         reason: a short, stable word such as ``no-healthy-instance``.
         reached: True when the call may have arrived at its target, so that only an idempotent
             call may be tried again.
+        details: what else the API tells programs, in the shapes of ``wire/error_details.py``.
     """
 
     code = "ERROR"
@@ -34,6 +35,7 @@ class Failure(Exception):
         reason: str | None = None,
         reached: bool = True,
         retry_after: float | None = None,
+        details: Sequence[Mapping[str, object]] = (),
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -44,6 +46,7 @@ class Failure(Exception):
         self.reached = reached
         self.retry_after = retry_after
         """Seconds after which another try makes sense, or None when nobody knows."""
+        self.details = details
 
 
 class Invalid(Failure):
@@ -118,9 +121,15 @@ class Overloaded(Failure):
         reason: str | None = None,
         reached: bool = False,
         retry_after: float | None = 1.0,
+        details: Sequence[Mapping[str, object]] = (),
     ) -> None:
         super().__init__(
-            message, code=code, reason=reason, reached=reached, retry_after=retry_after
+            message,
+            code=code,
+            reason=reason,
+            reached=reached,
+            retry_after=retry_after,
+            details=details,
         )
 
 

@@ -17,6 +17,7 @@ def gauges(runtime: Runtime) -> list[Gauge]:
     api, app, inbound = runtime.api, runtime.app, runtime.inbound
     retries, renewal = runtime.outbound.retries, runtime.renewal
     peers, listener = runtime.peers, runtime.listener
+    components, reload = runtime.components, runtime.reload
     return [
         Gauge(
             "api_requests_total", "requests to the local API", lambda: api.counters.requests, _NONE
@@ -137,6 +138,26 @@ def gauges(runtime: Runtime) -> list[Gauge]:
             "connections closed for what the peer sent",
             lambda: peers.counters.protocol_errors,
             {"direction": "out"},
+        ),
+        Gauge("components_loaded", "components that are open", lambda: components.loaded, _NONE),
+        Gauge(
+            "components_failed_total",
+            "components that could not be opened",
+            lambda: components.failures,
+            _NONE,
+        ),
+        Gauge("reloads_total", "changed files that were applied", lambda: reload.applied, _NONE),
+        Gauge(
+            "reloads_refused_total",
+            "changed files that were refused",
+            lambda: reload.refused,
+            _NONE,
+        ),
+        Gauge(
+            "reload_refused",
+            "1 while the files differ from what is in force, because they were refused",
+            lambda: float(reload.refusal is not None),
+            _NONE,
         ),
         Gauge("certificates_renewed_total", "certificates renewed", lambda: renewal.rotated, _NONE),
         Gauge("certificates_failed_total", "renewals that failed", lambda: renewal.failed, _NONE),

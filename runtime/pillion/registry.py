@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 GROUP = "pillion.components"
 _PACKAGE = "pillion_components"
 
-_HYPHENATED = {"in_memory": "in-memory"}
-"""Dapr joins words with dots in all its types but this one."""
+_HYPHENATED = {"in_memory": "in-memory", "nats_kv": "nats-kv"}
+"""Types join words with dots but for these."""
 
 
 def find(type_name: str) -> type[Component]:

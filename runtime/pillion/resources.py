@@ -6,15 +6,18 @@ import logging
 import os
 import ssl
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from pillion.components.order import waves
+from pillion.config.component import ComponentSpec
 from pillion.config.configuration import Configuration
 from pillion.config.http_endpoint import ClientTLS, HTTPEndpoint
 from pillion.config.load import load_resources
 from pillion.errors import Invalid
 from pillion.net.outside import Outlet
 from pillion.options import Options
+from pillion.policy.secret_scopes import SecretAccess, everything, secret_access
 
 log = logging.getLogger("pillion.config")
 
@@ -29,6 +32,8 @@ class Resources:
         sampling: the share of traces without a parent to sample; 0 is off.
         metrics: whether metrics are served.
         api_logging: whether API calls are logged.
+        secrets: whether the app may read a secret, by (store, secret).
+        components: those that are declared for this app, in the order of the files.
     """
 
     outlets: Mapping[str, Outlet] = field(default_factory=dict)
@@ -36,6 +41,8 @@ class Resources:
     sampling: float = 0.0001
     metrics: bool = True
     api_logging: bool = False
+    components: tuple[ComponentSpec, ...] = ()
+    secrets: SecretAccess = everything
 
 
 def load(options: Options) -> Resources:
@@ -55,13 +62,26 @@ def load(options: Options) -> Resources:
         log.log(logging.WARNING if notice.warning else logging.INFO, "%s", notice)
     configuration: Configuration = loaded.configuration
     rules = configuration.api_rules()
+    components = tuple(_allowed(loaded.of(ComponentSpec), configuration.denied_components))
+    waves(components)  # finds secret stores that are not there
     return Resources(
         {endpoint.name: _outlet(endpoint) for endpoint in loaded.of(HTTPEndpoint)},
         lambda group, version: rules(group, version, "http"),
         configuration.sampling_rate(),
         configuration.metrics_enabled,
         configuration.api_logging.enabled,
+        components,
+        secret_access(configuration.secret_scopes),
     )
+
+
+def _allowed(specs: Iterable[ComponentSpec], denied: Collection[str]) -> Iterator[ComponentSpec]:
+    for spec in specs:
+        if spec.type_name in denied or f"{spec.type_name}/{spec.version}" in denied:
+            text = "%s: %s is left out: the Configuration denies the type %s"
+            log.warning(text, spec.mark, spec.name, spec.type_name)
+        else:
+            yield spec
 
 
 def _outlet(endpoint: HTTPEndpoint) -> Outlet:

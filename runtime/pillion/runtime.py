@@ -21,8 +21,12 @@ from pathlib import Path
 
 from pillion.blocks.introspection import Introspection
 from pillion.blocks.invocation import Host, Invocation
+from pillion.blocks.lock import Lock
 from pillion.blocks.metrics import MetricsPage
+from pillion.blocks.secrets import Secrets
+from pillion.blocks.state import State
 from pillion.call import Call, Identity, Reply
+from pillion.components.live import OpenComponents
 from pillion.errors import Failure, Unavailable
 from pillion.gauges import gauges
 from pillion.home import Home, RunFile, forget, process_start, record
@@ -30,7 +34,10 @@ from pillion.identity.authority import Authority
 from pillion.identity.rotation import renewing
 from pillion.identity.tls import MeshTls
 from pillion.kinds.component import Context
+from pillion.kinds.lock import LockStore
 from pillion.kinds.registry import Instance, Registration, Registry
+from pillion.kinds.secretstores import SecretStore
+from pillion.kinds.state import StateStore
 from pillion.layers.directory import Directory
 from pillion.logs import configure
 from pillion.mesh.listener import MeshListener
@@ -43,10 +50,12 @@ from pillion.net.cors import Cors
 from pillion.net.outside import Outside
 from pillion.net.router import Router
 from pillion.node import node_id
+from pillion.operation import Operation
 from pillion.options import Options
 from pillion.plans import Inbound, Outbound
 from pillion.policy.balance import PICKERS, EndpointSet
 from pillion.registry import find
+from pillion.reload import Reload
 from pillion.resources import Resources, load
 from pillion.wheel import Wheel
 from pillion.wire.mesh_session import Limits as MeshLimits
@@ -89,12 +98,29 @@ class Runtime:
             self.outside.call,
             self.wheel,
         )
+        self.components = OpenComponents(
+            home=home.path,
+            app_id=options.app_id,
+            namespace=options.namespace,
+            pod=os.environ.get("POD_NAME", ""),
+        )
+        self.reload = Reload(
+            options.resources_paths, lambda: load(options), self.components, resources
+        )
+        self.state = State(
+            self.components,
+            app_id=options.app_id,
+            namespace=options.namespace,
+            max_body=options.max_body_size,
+        )
         self.introspection = Introspection(
             options,
             not_ready=self._not_ready,
             outbound_not_ready=lambda: [] if self.listening else ["api"],
             shut_down=self._shut_down,
             endpoints=sorted(resources.outlets),
+            components=self.components.describe,
+            refused=self.reload.describe,
         )
         self.directory: Directory
         self.peers: Peers
@@ -132,8 +158,10 @@ class Runtime:
             stack.callback(self.wheel.close)
             stack.callback(self.outside.close)
             stack.callback(self.app.close)
+            stack.push_async_callback(self.state.aclose)
             registry = await stack.enter_async_context(self._registry())
             tls = await stack.enter_async_context(self._identity())
+            await stack.enter_async_context(self.components.open(self.resources.components))
             await self._open_mesh(stack, registry, tls)
             await self._open_api(stack)
             instance = await self._listen_to_peers()
@@ -145,6 +173,7 @@ class Runtime:
             group = await stack.enter_async_context(_tasks())
             group(self._follow_app())
             group(self._sweep())
+            group(self.reload.follow())
             self.listening = True
             yield
 
@@ -208,8 +237,7 @@ class Runtime:
             self.resources.outlets,
             enabled=self.resources.allowed("invoke", "v1.0"),
         )
-        rows = self.introspection.operations()
-        router = Router(rows, invocation.serve, self.resources.allowed)
+        router = Router(self._rows(), invocation.serve, self.resources.allowed)
         limits = Limits(head=options.read_buffer_size, body=options.max_body_size)
         self.api = ApiServer(
             router,
@@ -229,6 +257,22 @@ class Runtime:
             self.http_port = 0
             await self.api.listen_unix(Path(self._unix_socket()))
         await self._open_side_ports(stack, limits)
+
+    def _rows(self) -> list[Operation]:
+        """Return the operations of every block but invocation, which answers what is left."""
+        options, secrets = self.options, self.resources.secrets
+        locks = Lock(
+            self.components,
+            app_id=options.app_id,
+            namespace=options.namespace,
+            max_body=options.max_body_size,
+        )
+        return [
+            *self.introspection.operations(),
+            *self.components.rows(self.state.operations(), StateStore),
+            *self.components.rows(Secrets(self.components, secrets).operations(), SecretStore),
+            *self.components.rows(locks.operations(), LockStore),
+        ]
 
     async def _open_side_ports(self, stack: AsyncExitStack, limits: Limits) -> None:
         options = self.options
@@ -360,6 +404,7 @@ class Runtime:
         self._registration = None
         await self._membership.aclose()
         async with asyncio.TaskGroup() as group:
+            group.create_task(self.state.aclose())
             group.create_task(self.listener.drain(seconds))
             group.create_task(self.api.drain(seconds))
 

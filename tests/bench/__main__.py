@@ -31,6 +31,10 @@ MEASUREMENTS = {
         "tests.bench.discovery",
         "10,000 registered instances: the cost of a pick and of a change",
     ),
+    "state": Entry(
+        "tests.bench.state",
+        "state stores through the API: speed and CPU, against their client libraries",
+    ),
 }
 TOOLS = {
     "profile": Entry("tests.bench.profiling", "where one runtime spends its time under load"),

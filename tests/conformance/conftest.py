@@ -9,89 +9,28 @@ settings that reach the server. Tests that need more than the kind's common prom
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from tests.conformance.etcd_fixtures import (  # noqa: F401 - fixtures
+    _grpc_stays,
+    etcd_process,
+    etcd_server,
+)
+from tests.conformance.nats_fixtures import (  # noqa: F401 - fixtures
+    nats_process,
+    nats_server,
+    own_nats,
+)
+from tests.conformance.redis_fixtures import (  # noqa: F401 - fixtures
+    _redis_process,
+    own_redis,
+    redis_process,
+    redis_server,
+)
 
-import pytest
-
-from pillion import registry
-from pillion.kinds.component import Component, Context
-
-
-@dataclass(frozen=True)
-class Subject:
-    """The component under test.
-
-    Attributes:
-        type_name: its type in YAML.
-        component: its class.
-    """
-
-    type_name: str
-    component: type[Component]
-
-    def promises(self, ability: type | str) -> bool:
-        """Tell whether it has an ability: a mix-in class, or the name of a class attribute."""
-        if isinstance(ability, str):
-            return bool(getattr(self.component, ability, False))
-        return issubclass(self.component, ability)
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line(
-        "markers", "promises(*abilities): run for components that have all these abilities"
-    )
-    config.addinivalue_line(
-        "markers", "lacks(*abilities): run for components that have none of these abilities"
-    )
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "subject" not in metafunc.fixturenames:
-        return
-    kind = Path(metafunc.module.__file__).stem.removeprefix("test_")
-    subjects = [Subject(name, registry.find(name)) for name in registry.types(kind)]
-    assert subjects, f"there is no component of the kind {kind}"
-    needed = [one for mark in metafunc.definition.iter_markers("promises") for one in mark.args]
-    absent = [one for mark in metafunc.definition.iter_markers("lacks") for one in mark.args]
-    metafunc.parametrize(
-        "subject",
-        [
-            pytest.param(subject, id=subject.type_name)
-            for subject in subjects
-            if all(map(subject.promises, needed)) and not any(map(subject.promises, absent))
-        ],
-    )
-
-
-@pytest.fixture
-def component_settings(subject: Subject, request: pytest.FixtureRequest) -> Mapping[str, Any]:
-    """The component's example settings, completed by the servers it requires."""
-    settings = dict(subject.component.example)
-    for server in subject.component.requires:
-        settings |= request.getfixturevalue(f"{server}_server")
-    return settings
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    """A fresh ``$PILLION_HOME``, shared by all components that one test opens."""
-    return tmp_path / "home"
-
-
-Opener = Callable[[], AbstractAsyncContextManager[Any]]
-
-
-@pytest.fixture
-def open_component(subject: Subject, component_settings: Mapping[str, Any], home: Path) -> Opener:
-    """Open the component once more, with the same home and settings."""
-
-    def opened() -> AbstractAsyncContextManager[Any]:
-        return subject.component.open(
-            Context(name="subject", home=home, app_id="tester", settings=component_settings)
-        )
-
-    return opened
+from pillion_conformance.plugin import (  # noqa: F401 - fixtures and hooks
+    component_settings,
+    home,
+    open_component,
+    pytest_configure,
+    pytest_generate_tests,
+    pytest_terminal_summary,
+)

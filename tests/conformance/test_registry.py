@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conformance.conftest import Opener, Subject
 
 from pillion.errors import Invalid
 from pillion.kinds.component import Context
 from pillion.kinds.registry import Change, Gone, Instance, Put, Registry, Snapshot
 from pillion.node import node_id
+from pillion_conformance.plugin import Opener, Subject
 
 pytestmark = pytest.mark.anyio
 

@@ -186,7 +186,7 @@ async def test_errors_of_the_reference(machine: Machine, echo: ScriptedApp) -> N
         ("GET", "/nowhere"),
         ("DELETE", "/v1.0/metadata"),
         ("GET", "/"),
-        ("GET", "/v1.0/state/statestore/key"),
+        ("PATCH", "/v1.0/state/statestore/key"),
     ]:
         assert error_of(await caller.ask(method, target)) == no_target, target
     loop = asyncio.get_running_loop()
@@ -332,17 +332,17 @@ async def test_limits_hold_on_the_way(machine: Machine, echo: ScriptedApp) -> No
 
 async def test_api_token_guards_everything_but_health(machine: Machine) -> None:
     """Without the token 401 in plain text; health stays open."""
-    runtime = await machine.runtime("guarded", env={"DAPR_API_TOKEN": "secret"})
+    runtime = await machine.runtime("guarded", env={"DAPR_API_TOKEN": "hunter2"})
     refused = await runtime.ask("GET", "/v1.0/metadata")
     assert (refused.status, refused.body) == (401, b"invalid api token")
     wrong = await runtime.ask("GET", "/v1.0/metadata", ("dapr-api-token", "wrong"))
     assert wrong.status == 401
-    right = await runtime.ask("GET", "/v1.0/metadata", ("dapr-api-token", "secret"))
+    right = await runtime.ask("GET", "/v1.0/metadata", ("dapr-api-token", "hunter2"))
     assert right.status == 200
-    assert b"secret" not in right.body
+    assert b"hunter2" not in right.body
     for path in ("/v1.0/healthz", "/v1.0/healthz/outbound"):
         assert (await runtime.ask("GET", path)).status == 204
-    assert "secret" not in runtime.command.err
+    assert "hunter2" not in runtime.command.err
 
 
 async def test_unix_socket_serves_the_api(machine: Machine, tmp_path: Path) -> None:

@@ -15,7 +15,9 @@ from anyio.from_thread import BlockingPortal
 from pillion_sdk.app import App
 from pillion_sdk.response import Response
 from pillion_sdk.testing.exchange import Exchange, RequestOptions, build_request
+from pillion_sdk.testing.locks import LockDouble
 from pillion_sdk.testing.runtime import Invocation, Reply, RuntimeDouble
+from pillion_sdk.testing.store import StateDouble
 from pillion_sdk.transport import IncomingReply
 
 
@@ -33,6 +35,14 @@ class _Runtime:
     def on_invoke(self, app: str, path: str, *, method: str | None = None, reply: Reply) -> None:
         """Say what answers a call of the app; see :meth:`RuntimeDouble.on_invoke`."""
         self.runtime.on_invoke(app, path, method=method, reply=reply)
+
+    def state(self, store: str) -> StateDouble:
+        """Return what the app's ``app.state(store)`` keeps its values in, to look and to change."""
+        return self.runtime.components.state(store)
+
+    def locks(self, store: str) -> LockDouble:
+        """Return what the app's ``app.lock(store, …)`` locks, to look and to interfere."""
+        return self.runtime.components.lock(store)
 
 
 class TestClient(_Runtime):

@@ -13,8 +13,9 @@ from pillion_sdk import values
 from pillion_sdk.headers import Headers
 from pillion_sdk.invocation import OutgoingCall, escape_path
 from pillion_sdk.problems import Problem
-from pillion_sdk.response import Response, problem_response, render
+from pillion_sdk.response import Response, aclose, problem_response, render
 from pillion_sdk.routing import Template
+from pillion_sdk.testing.components import Components
 from pillion_sdk.transport import IncomingReply
 
 T = TypeVar("T")
@@ -82,11 +83,13 @@ class RuntimeDouble:
     Attributes:
         invocations: every call the app made, in order.
         unexpected: those without an answer.
+        components: the state and lock stores.
     """
 
     def __init__(self) -> None:
         self.invocations: list[Invocation] = []
         self.unexpected: list[UnexpectedInvoke] = []
+        self.components = Components()
         self._answers: list[_Answer] = []
 
     def on_invoke(self, app: str, path: str, *, method: str | None = None, reply: Reply) -> None:
@@ -105,8 +108,13 @@ class RuntimeDouble:
     async def open(self, call: OutgoingCall) -> AsyncIterator[IncomingReply]:
         """Record a call and answer it."""
         if not call.app:
-            # The runtime's own health.
-            yield _incoming(Response(204))
+            # The runtime itself: its health and its components.
+            response = await self.components.answer(call)
+            try:
+                yield _incoming(response)
+            finally:
+                if response.chunks is not None:
+                    await aclose(response.chunks)
             return
         invocation = await _record(call)
         self.invocations.append(invocation)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from urllib.parse import parse_qs
 
 from pillion import __version__
@@ -27,16 +27,20 @@ class Introspection:
         outbound_not_ready: the same for calls that leave the app.
         shut_down: asked to stop; True is at once.
         endpoints: names of the HTTPEndpoints.
+        components: gives the components, as the metadata shows them.
+        refused: gives what was last refused of changed files, None when everything is in force.
 
     Attributes:
         extended: the metadata that was set from outside.
     """
 
     __slots__ = (
+        "_components",
         "_endpoints",
         "_not_ready",
         "_options",
         "_outbound_not_ready",
+        "_refused",
         "_shut_down",
         "extended",
     )
@@ -49,12 +53,16 @@ class Introspection:
         outbound_not_ready: Callable[[], Sequence[str]],
         shut_down: Callable[[bool], None],
         endpoints: Sequence[str],
+        components: Callable[[], Awaitable[Sequence[object]]],
+        refused: Callable[[], object],
     ) -> None:
         self._options = options
         self._not_ready = not_ready
         self._outbound_not_ready = outbound_not_ready
         self._shut_down = shut_down
         self._endpoints = endpoints
+        self._components = components
+        self._refused = refused
         self.extended: dict[str, str] = {"daprRuntimeVersion": __version__}
 
     def operations(self) -> list[Operation]:
@@ -144,10 +152,16 @@ class Introspection:
             "extended": self.extended,
             "actorRuntime": {"runtimeStatus": "DISABLED", "hostReady": False},
         }
+        components = await self._components()
+        if components:
+            metadata["components"] = components
         if self._endpoints:
             metadata["httpEndpoints"] = [{"name": name} for name in self._endpoints]
         if options.app_port:
             metadata["appConnectionProperties"] = _app_connection(options)
+        refused = self._refused()
+        if refused:
+            metadata["refusedChange"] = refused
         return json_reply(metadata)
 
     async def set_metadata(self, request: Request) -> Reply:

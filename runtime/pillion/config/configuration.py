@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from pillion.policy.secret_scopes import SecretScope
+
 ApiRule: TypeAlias = tuple[str, str, str]
 """Protocol (``http`` or ``grpc``), version and group, as ``api_rule`` makes them."""
 
@@ -44,6 +46,8 @@ class Configuration:
         allowed_apis: the only APIs served of a protocol that is among them.
         denied_apis: APIs that are not served, whatever is allowed.
         api_logging: which API calls are logged.
+        denied_components: types of components, ``type`` or ``type/version``, that are not opened.
+        secret_scopes: which secrets the app may read, store by store.
         otlp_endpoint: True when the environment names an OTLP endpoint.
     """
 
@@ -52,6 +56,8 @@ class Configuration:
     allowed_apis: frozenset[ApiRule] = frozenset()
     denied_apis: frozenset[ApiRule] = frozenset()
     api_logging: ApiLogging = ApiLogging()
+    denied_components: frozenset[str] = frozenset()
+    secret_scopes: tuple[SecretScope, ...] = ()
     otlp_endpoint: bool = False
 
     def sampling_rate(self) -> float:

@@ -24,13 +24,21 @@ class Subject:
         self.missing: list[str] = []
         self.outbound_missing: list[str] = []
         self.stopped: list[bool] = []
+        self.components: list[object] = []
+        self.refused: object = None
         self.block = Introspection(
             Options(app_id="orders", **options),
             not_ready=lambda: self.missing,
             outbound_not_ready=lambda: self.outbound_missing,
             shut_down=self.stopped.append,
             endpoints=endpoints,
+            components=self.described,
+            refused=lambda: self.refused,
         )
+
+    async def described(self) -> list[object]:
+        """Return what the metadata shows of components."""
+        return self.components
 
     def ask(self, name: str, request: Request | None = None) -> Any:
         """Call the endpoint of a row."""
@@ -172,3 +180,14 @@ def test_shutdown(headers: list[tuple[bytes, bytes]], forced: bool) -> None:
     reply = subject.ask("shutdown", Request(b"POST", headers=headers))
     assert (reply.status, reply.body) == (204, b"")
     assert subject.stopped == [forced]
+
+
+def test_metadata_of_components_and_refused_changes():
+    """They are there when there is something to show, and only then."""
+    subject = Subject()
+    assert not {"components", "refusedChange"} & json.loads(subject.ask("metadata.get").body).keys()
+    subject.components = [{"name": "statestore", "type": "state.sqlite"}]
+    subject.refused = {"problems": ["a.yaml:1:1: wrong"]}
+    shown = json.loads(subject.ask("metadata.get").body)
+    assert shown["components"] == subject.components
+    assert shown["refusedChange"] == subject.refused

@@ -94,5 +94,7 @@ def _fields(value: object) -> str:
         text = repr(sorted(content) if isinstance(content, frozenset) else content)
         if dataclasses.is_dataclass(content):
             text = f"({_fields(content)})"
+        elif isinstance(content, tuple) and any(map(dataclasses.is_dataclass, content)):
+            text = f"[{', '.join(f'({_fields(one)})' for one in content)}]"
         shown.append(f"{field.name}={text}")
     return " ".join(shown)

@@ -257,7 +257,7 @@ def test_large_files_take_no_longer_than_their_size(tmp_path: Path) -> None:
 def test_notices_are_in_order(tmp_path: Path) -> None:
     """Notices come by file and line, and print as one line each."""
     folder = files(
-        tmp_path, a="kind: Component\napiVersion: dapr.io/v1alpha1\n", b="spec: 1\n---\nspec: 2\n"
+        tmp_path, a="kind: MCPServer\napiVersion: dapr.io/v1alpha1\n", b="spec: 1\n---\nspec: 2\n"
     )
     assert [(notice.where, notice.warning) for notice in load(folder).notices] == [
         (f"{folder}/a.yaml:1", True),

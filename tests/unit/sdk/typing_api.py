@@ -12,12 +12,16 @@ from pillion_sdk import (
     Client,
     Event,
     Header,
+    HeldLock,
     IncomingReply,
     InvokeError,
     NotFound,
     Query,
     Request,
     Response,
+    Save,
+    StateStore,
+    Stored,
     SyncClient,
     events,
 )
@@ -131,6 +135,37 @@ def plain_calls() -> None:
     assert_type(app.sync_client.invoke("stock", "items/7"), Response)
     with SyncClient() as client:
         assert_type(client, SyncClient)
+
+
+# State and locks.
+
+
+async def state() -> None:
+    store = app.state("statestore")
+    assert_type(store, StateStore)
+    assert_type(await store.get("k"), Stored[Any] | None)
+    assert_type(await store.get("k", type=Order), Stored[Order] | None)
+    assert_type(await store.get_many(["k"], type=Order), dict[str, Stored[Order]])
+    assert_type(await store.update("k", advance, type=Order, default=Order(0)), Order)
+    assert_type(await store.update("k", advance_soon, type=Order), Order)
+    await store.update("k", len, type=Order)  # type: ignore[arg-type] # makes no order
+    await store.save_many([Save("k", Order(1), ttl=3)])
+    await store.get("k", consistency="maybe")  # type: ignore[call-overload] # a slip
+    async for key in store.keys("order-"):
+        assert_type(key, str)
+    async for change in store.watch("k", type=Order):
+        assert_type(change, Stored[Order] | None)
+    async with app.lock("lockstore", "file", ttl=30, wait=1) as lock:
+        assert_type(lock, HeldLock)
+        assert_type(lock.fencing_token, int)
+
+
+def advance(order: Order) -> Order:
+    return Order(order.number + 1)
+
+
+async def advance_soon(order: Order) -> Order:
+    return advance(order)
 
 
 async def streams() -> None:

@@ -42,6 +42,7 @@ from pillion.config.model._sections import (
 )
 from pillion.config.nodes import Plain
 from pillion.config.reading import Reading
+from pillion.policy.secret_scopes import SecretScope
 
 API_GROUPS = (
     "invoke",
@@ -140,8 +141,8 @@ class Spec(Model):
     api: ApiLists = Field(default_factory=ApiLists.model_construct)
     logging: Logging = Field(default_factory=Logging.model_construct)
     access_control: Annotated[AccessControl | None, UNGUARDED] = None
-    secrets: Annotated[Secrets | None, UNGUARDED] = None
-    components: Annotated[Components | None, UNGUARDED] = None
+    secrets: Secrets | None = None
+    components: Components | None = None
     mtls: Annotated[MTLS | None, UNGUARDED] = None
     http_pipeline: Annotated[Pipeline | None, UNGUARDED] = None
     app_http_pipeline: Annotated[Pipeline | None, UNGUARDED] = None
@@ -175,7 +176,20 @@ class ConfigurationResource(Resource):
             allowed_apis=frozenset(api.rule() for api in spec.api.allowed),
             denied_apis=frozenset(api.rule() for api in spec.api.denied),
             api_logging=ApiLogging(**logging.model_dump()) if logging else ApiLogging(),
+            denied_components=frozenset(spec.components.deny if spec.components else ()),
+            secret_scopes=self._secret_scopes(),
             otlp_endpoint=names_otlp_endpoint(reading.environ),
+        )
+
+    def _secret_scopes(self) -> tuple[SecretScope, ...]:
+        return tuple(
+            SecretScope(
+                store=scope.store_name,
+                default_allowed=scope.default_access == "allow",
+                allowed=frozenset(scope.allowed_secrets),
+                denied=frozenset(scope.denied_secrets),
+            )
+            for scope in (self.spec.secrets.scopes if self.spec.secrets else ())
         )
 
     def _check_secret_scopes(self, reading: Reading) -> None:
