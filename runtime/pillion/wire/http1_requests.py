@@ -46,6 +46,12 @@ HEADER_RULES: dict[bytes, str] = {
     b"forwarded": "forwarded",
 }
 """What happens to a request header; those not named here pass as they came."""
+# CGI and WSGI give an app the same variable for a name with "_" as for the one with "-".
+HEADER_RULES |= {
+    name.replace(b"-", b"_", dashes): DROP
+    for name in (b"dapr-caller-app-id", b"dapr-caller-namespace", b"dapr-callee-app-id")
+    for dashes in range(1, 4)
+}
 
 
 class RequestSink(Protocol):
