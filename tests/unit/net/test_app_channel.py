@@ -104,6 +104,22 @@ async def test_a_call_of_the_runtime_itself_has_no_caller(channels):
     assert request.header("dapr-callee-app-id") == "orders"
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["Dapr-Caller-App-Id", "dapr_caller_app_id", "dapr-caller-namespace", "dapr-callee-app-id",
+     "Dapr-API-Token", "X-Pillion-Deadline-Ms", "Content-Length", "Transfer-Encoding", "Host",
+     "Connection", "Upgrade", "TE", "Keep-Alive", "Expect"],
+)  # fmt: skip
+async def test_a_peer_cannot_say_what_is_ours_to_say(channels, name):
+    """Who calls, and what frames the request: another runtime may send anything."""
+    headers = [(name.encode(), b"99"), (b"X-A", b"1")]
+    request = await asked(channels, calling(b"POST", headers=headers, body=b"b", caller=CALLER))
+    assert "99" not in [value for _name, value in request.headers]
+    assert request.header("dapr-caller-app-id") == "checkout"
+    assert (request.header("x-a"), request.body) == ("1", b"b")
+    assert request.header("host").startswith("127.0.0.1:")
+
+
 async def test_the_apps_token(channels):
     """Sent on every call when there is one."""
     request = await asked(channels, calling(), app_api_token="t0ken")
