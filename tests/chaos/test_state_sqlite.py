@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 from tests.chaos.state_writer import value_of
-from tests.support.peers import Peer, together
 
 from pillion.errors import Failure, Unavailable
 from pillion.kinds.component import Context
 from pillion.kinds.state import Put, Remove
 from pillion_components.state.sqlite import SqliteState
+from pillion_conformance.peers import Peer, together
 
 pytestmark = pytest.mark.anyio
 

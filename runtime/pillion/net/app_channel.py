@@ -15,6 +15,7 @@ from pillion.errors import Failure, Unavailable
 from pillion.net.http_client import ClientLimits, HttpClient, Origin
 from pillion.options import AppHealthOptions, Options
 from pillion.wheel import Wheel
+from pillion.wire.http1_requests import NEVER_FORWARDED
 
 log = logging.getLogger("pillion.app")
 
@@ -76,7 +77,11 @@ class AppChannel:
             raise Unavailable(
                 "app is not in a healthy state", reason="app-unhealthy", reached=False
             )
-        headers = call.headers + self._fixed
+        headers = call.headers
+        if not NEVER_FORWARDED.isdisjoint([name.lower() for name, _value in headers]):
+            # Our own API takes them out; another runtime need not be ours.
+            headers = [pair for pair in headers if pair[0].lower() not in NEVER_FORWARDED]
+        headers = headers + self._fixed
         caller = call.caller
         if caller is not None:
             headers.append((b"dapr-caller-app-id", caller.app_id.encode()))

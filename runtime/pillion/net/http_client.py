@@ -216,11 +216,12 @@ class HttpClient:
         connection = ClientConnection(self, self._wheel, self._limits.head, self._limits.body)
         # It counts from here on, so that the limit holds while connections are being made.
         self._open.add(connection)
+        limit = time.monotonic() + self._limits.connect_timeout
         try:
-            await in_task(self._handshake(connection, deadline))
+            await in_task(self._handshake(connection, min(limit, deadline)))
         except TimeoutError:
             self.connection_closed(connection)
-            if deadline <= time.monotonic():
+            if deadline <= limit:
                 raise TimedOut(
                     f"no connection to the {self._name} within the deadline", reached=False
                 ) from None
@@ -242,11 +243,10 @@ class HttpClient:
             raise
         return connection
 
-    async def _handshake(self, connection: ClientConnection, deadline: float) -> None:
+    async def _handshake(self, connection: ClientConnection, until: float) -> None:
         origin = self._origin
         loop = asyncio.get_running_loop()
-        limit = min(self._limits.connect_timeout, deadline - time.monotonic())
-        async with asyncio.timeout(limit):
+        async with asyncio.timeout(until - time.monotonic()):
             await loop.create_connection(
                 lambda: connection,
                 origin.host,

@@ -20,10 +20,6 @@ HEADER_RULES: dict[bytes, str] = {
     b"trailer": DROP,
     b"proxy-authorization": DROP,
     b"proxy-authenticate": DROP,
-    # Who calls is what the certificate says, so a header that says it is not read at all.
-    b"dapr-caller-app-id": DROP,
-    b"dapr-caller-namespace": DROP,
-    b"dapr-callee-app-id": DROP,
     # They frame the message or end at the connection.
     b"content-length": FRAME,
     b"host": FRAME,
@@ -46,6 +42,26 @@ HEADER_RULES: dict[bytes, str] = {
     b"forwarded": "forwarded",
 }
 """What happens to a request header; those not named here pass as they came."""
+
+_CALLER = (b"dapr-caller-app-id", b"dapr-caller-namespace", b"dapr-callee-app-id")
+"""Who calls is what the certificate says, so a header that says it is not read at all."""
+
+
+def _spellings(name: bytes) -> set[bytes]:
+    """Return ``name`` with each ``-`` also as ``_``: to a CGI or WSGI app they are one name."""
+    spellings = {b""}
+    for letter in name.decode():
+        options = (b"-", b"_") if letter == "-" else (letter.encode(),)
+        spellings = {start + option for start in spellings for option in options}
+    return spellings
+
+
+HEADER_RULES |= {spelling: DROP for name in _CALLER for spelling in _spellings(name)}
+
+NEVER_FORWARDED = frozenset(
+    name for name, rule in HEADER_RULES.items() if rule in (DROP, FRAME)
+) | {b"dapr-app-id", b"dapr-api-token", b"x-pillion-deadline-ms"}
+"""What no request to an app may carry from elsewhere: it is this runtime's to say."""
 
 
 class RequestSink(Protocol):

@@ -205,6 +205,7 @@ def test_a_chunked_body_is_joined_and_its_trailers_are_dropped() -> None:
     ["Keep-Alive", "Proxy-Connection", "HTTP2-Settings", "TE", "Trailer", "Upgrade",
      "Proxy-Authorization", "Proxy-Authenticate", "Host-Bin", "grpc-trace-bin", "X-BIN",
      "Dapr-Caller-App-Id", "dapr-caller-namespace", "DAPR-CALLEE-APP-ID",
+     "dapr_caller_app_id", "Dapr-Caller_App-Id", "DAPR_CALLER_NAMESPACE", "dapr-callee-app_id",
      "dapr-app-id", "dapr-api-token", "traceparent", "tracestate", "baggage",
      "X-Forwarded-For", "X-Forwarded-Host", "Forwarded", "Expect"],
 )  # fmt: skip
