@@ -26,7 +26,7 @@ from pillion_components._nats.client import Client, Msg, Request, status
 from pillion_components._nats.keys import LONGEST, subject_of
 from pillion_components._nats.messages import Entry, entry_in, entry_of
 
-_AT_ONCE = 512
+_AT_ONCE = 1024
 """Requests of one operation that are under way at the same time."""
 _TRIES = 16
 """How often a key is looked at anew when others write it at the same moment."""
