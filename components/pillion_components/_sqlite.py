@@ -87,9 +87,7 @@ class Database:
     opens the new one: :attr:`generation` grows and ``on_reopen`` is called in the loop.
     """
 
-    def __init__(
-        self, path: Path, schema: Schema, busy_timeout: float | None, timeout: float | None
-    ) -> None:
+    def __init__(self, path: Path, schema: Schema, busy_timeout: float | None) -> None:
         self.path = path
         self.generation = 0
         self.on_reopen: Callable[[], None] | None = None
@@ -97,7 +95,7 @@ class Database:
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._waiting = 0
-        self._deadlines = Deadlines(timeout, self._late)
+        self._deadlines = Deadlines(None, self._late)
         self._closing = False
         self._scans = asyncio.Semaphore(_SCANS)
         self._ended = asyncio.Event()
@@ -128,10 +126,11 @@ class Database:
         Raises:
             Unavailable: the file is locked, damaged, foreign or of a newer version.
         """
-        self = cls(path, schema, busy_timeout, timeout)
+        self = cls(path, schema, busy_timeout)
         self._thread.start()
         try:
             await self.submit(_nothing)
+            self._deadlines.timeout = timeout or 0.0
             yield self
         finally:
             self._closing = True
