@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, settings
 LOOP = os.environ.get("PILLION_LOOP", "uvloop")
 """``uvloop``, or ``asyncio`` for the standard library's event loop."""
 
-# Databases of examples, time limits of single examples and fixtures that a function shares with its
-# examples are matters of taste or of the machine; the properties are what is tested.
+# How long one example takes is the machine's business; and the fixtures that the examples of one
+# function share (a server, an event loop) are meant to be shared.
 COMMON = {
     "deadline": None,
     "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -98,7 +98,7 @@ async def _awaits_its_tasks() -> AsyncIterator[None]:
     # Sockets are counted, not told apart: uvloop makes those it wakes itself with anew.
     tasks, sockets = _tasks(), len(_sockets())
     yield
-    deadline = time.monotonic() + 1.0
+    deadline = time.monotonic() + 5.0
     while (left := _tasks() - tasks) or len(_sockets()) > sockets:
         assert time.monotonic() < deadline, f"tasks {left} or sockets {_sockets()} left behind"
         await asyncio.sleep(0.002)

@@ -16,6 +16,7 @@ import asyncio
 import hashlib
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -56,6 +57,9 @@ class Doorbell:
             folder = self._borrowed / digest
             self._long = False
         self.folder = folder
+        # Writers ring from their threads, also while another thread rings first or closes.
+        self._sending = threading.Lock()
+        self._closed = False
         self._sender: socket.socket | None = None
 
     @contextmanager
@@ -81,11 +85,10 @@ class Doorbell:
         """
         with suppress(OSError), self.reach() as prefix:
             names = os.listdir(prefix)  # noqa: PTH208 - bytes, and a third of the time
-            sender = self._sender
-            if sender is None:
-                sender = self._sender = _datagram_socket()
-            for name in names:
-                _send(sender, prefix + name)
+            sender = self._sender or self._open_sender()
+            if sender is not None:
+                for name in names:
+                    _send(sender, prefix + name)
 
     def listen(self, heard: Callable[[], None]) -> Listener:
         """Call ``heard`` in the running loop after every ring, once for rings that came together.
@@ -96,10 +99,18 @@ class Doorbell:
         return Listener(self, heard)
 
     def close(self) -> None:
-        """Close the sending side."""
-        if self._sender is not None:
-            self._sender.close()
-            self._sender = None
+        """Close the sending side; later rings do nothing."""
+        with self._sending:
+            self._closed = True
+            if self._sender is not None:
+                self._sender.close()
+                self._sender = None
+
+    def _open_sender(self) -> socket.socket | None:
+        with self._sending:
+            if self._sender is None and not self._closed:
+                self._sender = _datagram_socket()
+            return self._sender
 
     def prepare(self) -> None:
         """Make the folder."""

@@ -67,13 +67,13 @@ class SqliteRegistry(Registry):
             if table.tidy(transaction):
                 transaction.after_commit(bell.ring)
 
-        async with Database.open(context.home / "registry.db", table.SCHEMA) as database:
-            try:
+        try:
+            async with Database.open(context.home / "registry.db", table.SCHEMA) as database:
                 await database.submit(tidy)
                 with Feed(database, bell) as feed:
                     yield cls(database, bell, feed)
-            finally:
-                bell.close()
+        finally:
+            bell.close()  # behind the last commit, which rings
 
     async def ping(self) -> None:
         """Read the file once."""
