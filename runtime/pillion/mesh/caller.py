@@ -15,7 +15,16 @@ from pillion.mesh.connection import Connection, Identify, describe, log
 from pillion.mesh.settings import RECEIVE, Settings
 from pillion.mesh.stream import MeshStream
 from pillion.wheel import Timer, Wheel
-from pillion.wire.frames import Data, GoAway, Request, Reset, Response, Stop, safe_headers
+from pillion.wire.frames import (
+    Data,
+    GoAway,
+    Request,
+    Reset,
+    Response,
+    Stop,
+    frames_itself,
+    safe_headers,
+)
 from pillion.wire.mesh_failures import cancelled, to_failure, to_reset
 from pillion.wire.mesh_sides import CallerSession
 
@@ -231,7 +240,9 @@ class CallerConnection(Connection[Exchange]):
     # What the peer sent.
 
     def _on_response(self, exchange: Exchange, frame: Response) -> None:
-        if not safe_headers(frame.headers):
+        if not safe_headers(frame.headers) or frames_itself(
+            frame.headers, bodiless=frame.status == 304 or exchange.call.method == b"HEAD"
+        ):
             self._bad_reply(exchange, frame)
         elif frame.end:
             exchange.over()

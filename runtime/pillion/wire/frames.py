@@ -299,6 +299,25 @@ def safe_headers(headers: Headers) -> bool:
     )
 
 
+_FRAMING = frozenset(
+    {b"connection", b"transfer-encoding", b"upgrade", b"te", b"trailer", b"content-length"}
+)
+_FRAMING_LENGTHS = frozenset(map(len, _FRAMING))
+
+
+def frames_itself(headers: Headers, *, bodiless: bool) -> bool:
+    """Tell whether a reply's headers speak of its framing, which belongs to each connection.
+
+    One without a body (to HEAD, or 304) may say the length that its body would have had.
+    """
+    for name, _value in headers:
+        if len(name) in _FRAMING_LENGTHS:
+            key = name.lower()
+            if key in _FRAMING and not (bodiless and key == b"content-length"):
+                return True
+    return False
+
+
 def safe_target(method: bytes, path: bytes, query: bytes) -> bool:
     """Tell whether these could only be a request line's method and target (RFC 9112 section 3)."""
     return (

@@ -28,6 +28,7 @@ from pillion.wire.frames import (
     Stop,
     Window,
     append,
+    frames_itself,
     safe_headers,
     safe_target,
 )
@@ -339,3 +340,13 @@ def test_the_worked_example_of_the_documentation() -> None:
         wire = bytes.fromhex(shown[mark])
         assert wire.hex() == encode(*expected).hex()
         assert read(FrameReader(LIMIT), wire) == expected
+
+
+def test_a_reply_does_not_frame_itself():
+    """Framing headers are found in any case; only a bodiless reply may announce a length."""
+    for name in (b"Connection", b"TRANSFER-ENCODING", b"upgrade", b"TE", b"Trailer"):
+        for bodiless in (False, True):
+            assert frames_itself([(b"X-Fine", b"1"), (name, b"x")], bodiless=bodiless)
+    assert frames_itself([(b"Content-Length", b"5")], bodiless=False)
+    assert not frames_itself([(b"Content-Length", b"5")], bodiless=True)
+    assert not frames_itself([(b"X-Fine", b"1"), (b"Date", b"now"), (b"ET", b"2")], bodiless=False)
