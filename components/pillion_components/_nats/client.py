@@ -208,7 +208,7 @@ class Client:
             return
         future.set_exception(self._too_late())
         # A server that said nothing all the time may be gone without a farewell.
-        if self._heard < began and self._session is not None:
+        if self._heard <= began and self._session is not None:
             self._session.cancel()
 
     def _ready(self) -> Connection | None:

@@ -185,7 +185,7 @@ class Client:
             return
         exchange.future.set_exception(too_late(self.place, sent=exchange.sent is not None))
         # A server that said nothing all the time may be gone without a farewell.
-        if exchange.sent is not None and self._heard < exchange.sent and self._session:
+        if exchange.sent is not None and self._heard <= exchange.sent and self._session:
             self._session.cancel()
 
     async def _serve(self) -> None:
