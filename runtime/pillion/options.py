@@ -40,7 +40,6 @@ class Options:
         app_host: the app's host (``--app-channel-address``).
         app_max_concurrency: calls to the app at one time; -1 for no limit.
         app_health: probes of the app, or None to take it as well once its port is open.
-        app_start_timeout: seconds to keep trying the app's port before a warning is logged.
         http_port: the local API's port; 0 takes a free one.
         grpc_port: accepted and told to the app; nothing listens there yet.
         listen_addresses: where the local API listens; empty for all.
@@ -80,7 +79,6 @@ class Options:
     app_host: str = "127.0.0.1"
     app_max_concurrency: int = -1
     app_health: AppHealthOptions | None = None
-    app_start_timeout: float = 60.0
     http_port: int = 3500
     grpc_port: int = 50001
     listen_addresses: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ order, so that nothing is used before it works or after it is closed.
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import logging
 import os
@@ -497,7 +498,8 @@ async def _listen(server: ApiServer, hosts: Sequence[str], port: int, what: str)
 
 
 def _cannot_listen(what: str, host: str, port: int, error: OSError) -> Unavailable:
-    why = "the port is in use" if error.errno == 98 else (error.strerror or str(error))
+    in_use = error.errno == errno.EADDRINUSE
+    why = "the port is in use" if in_use else (error.strerror or str(error))
     return Unavailable(f"cannot open the {what} listener on {host or '*'}:{port}: {why}")
 
 

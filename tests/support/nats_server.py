@@ -13,6 +13,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.support.ports import free_port
+
 START = 20.0
 """Seconds in which a server must be up."""
 
@@ -36,14 +38,6 @@ def missing() -> str | None:
     if importlib.util.find_spec("nats") is None:
         return "no NATS client library; pip install 'pillion[nats]'"
     return None
-
-
-def free_port() -> int:
-    """Return a port nobody listens on."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 class NatsServer:

@@ -317,6 +317,5 @@ def test_the_options_have_no_field_without_a_way_to_set_it():
     elsewhere = {
         *("app_id", "home", "unix_socket_dir", "resources_paths", "config_files"),
         *("host_ip", "api_token", "app_api_token", "command"),
-        "app_start_timeout",  # daprd has no flag for it, and nobody asked
     }
     assert {field.name for field in dataclasses.fields(Options)} == set_by_table | elsewhere
